@@ -1,0 +1,77 @@
+"""Write the documentation pages that come from code: settings and errors. Run by ``make docs``; a test compares."""
+
+import dataclasses
+from pathlib import Path
+
+from auth_server.settings import AuthSettings
+from model_server.settings import ModelSettings
+from shared.error_catalogue import CATALOGUE
+from shared.settings import Settings
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def configuration() -> str:
+    """Give docs/configuration.md: every variable, its default and its meaning."""
+    rows = ["| variable | default | read by | meaning |", "|---|---|---|---|"]
+    common = {spec.name for spec in dataclasses.fields(Settings)}
+    for owner, settings in (("both", Settings), ("auth server", AuthSettings), ("model server", ModelSettings)):
+        for spec in dataclasses.fields(settings):
+            if owner != "both" and spec.name in common:
+                continue
+            default = f"`{spec.metadata['default']}`" if spec.metadata["default"] else "empty"
+            rows.append(f"| `{spec.metadata['env']}` | {default} | {owner} | {_cell(spec.metadata['help'])} |")
+    return "\n".join(
+        [
+            "# Configuration",
+            "",
+            "Generated from the settings classes by `make docs`; do not edit.",
+            "",
+            "Settings are read once at start, from the environment and from `.env` in the working folder (the environment",
+            "wins). All problems are reported at once and nothing starts until there are none. Times are in seconds.",
+            "",
+            *rows,
+            "",
+        ]
+    )
+
+
+def errors() -> str:
+    """Give docs/errors.md: every code, its status, cause and cure."""
+    rows = ["| code | status | what the caller reads | cause | cure |", "|---|---|---|---|---|"]
+    rows += [
+        f"| `{kind.code}` | {kind.status} | {_cell(kind.detail)} | {_cell(kind.cause)} | {_cell(kind.cure)} |"
+        for kind in sorted(CATALOGUE.values(), key=lambda kind: (kind.status, kind.code))
+    ]
+    return "\n".join(
+        [
+            "# Errors",
+            "",
+            "Generated from the error catalogue by `make docs`; do not edit.",
+            "",
+            "Every error is `application/json`. The token endpoint answers in the form of RFC 6749 section 5.2",
+            "(`error`, `error_description`); everything else has `error` (one sentence) and the members of RFC 9457, where",
+            "`type` is `urn:flex:error:<code>` and `instance` is the request id that the log knows. `errors` has one entry",
+            "for each wrong field, with an RFC 6901 pointer.",
+            "",
+            *rows,
+            "",
+        ]
+    )
+
+
+PAGES = {"configuration.md": configuration, "errors.md": errors}
+
+
+def main() -> None:
+    """Write every generated page."""
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

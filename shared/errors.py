@@ -1,0 +1,56 @@
+"""One error type for the whole product.
+
+Code raises :class:`AppError` with a code of ``shared.error_catalogue``. Only ``shared.http`` (and the token endpoint,
+whose form RFC 6749 fixes) turns it into bytes.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from shared.error_catalogue import CATALOGUE
+
+
+class FieldError(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One wrong field of a request body.
+
+    ``pointer`` is an RFC 6901 JSON pointer into the body, ``code`` a stable word, ``message`` what to do about it.
+    The value that arrived is never repeated.
+    """
+
+    pointer: str
+    code: str
+    message: str
+    feature: str | None = None
+
+
+class AppError(Exception):
+    """Something that a caller is told about.
+
+    ``code`` is a key of ``CATALOGUE`` (KeyError at once for a word that is not). ``detail`` replaces the
+    catalogue's sentence and is shown to the caller, so it must hold neither input nor secrets. ``reason`` is for the
+    log and the metrics only and never travels.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        detail: str = "",
+        *,
+        errors: Sequence[FieldError] = (),
+        retry_after_s: int | None = None,
+        scopes: Sequence[str] = (),
+        allow: Sequence[str] = (),
+        reason: str = "",
+    ) -> None:
+        kind = CATALOGUE[code]
+        self.code = code
+        self.status = kind.status
+        self.title = kind.title
+        self.detail = detail or kind.detail
+        self.errors = tuple(errors)
+        self.retry_after_s = retry_after_s if retry_after_s is not None or kind.status != 503 else 1
+        self.scopes = tuple(scopes)
+        self.allow = tuple(allow)
+        self.reason = reason or code
+        super().__init__(f"{code}: {self.detail}")

@@ -1,0 +1,235 @@
+"""The HTTP edge of both servers: one plain ASGI layer around the endpoints, and how an error looks on the wire.
+
+What it adds to every request: an id, one metric, one event, the security headers, and a well-formed answer for
+whatever goes wrong. Exact paths that must be fast are looked up in a dictionary; the rest goes to Starlette's router.
+"""
+
+import asyncio
+import itertools
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared import events
+from shared.errors import AppError, FieldError
+from shared.events import Event
+from shared.telemetry import REQUEST_SECONDS
+
+Headers = list[tuple[bytes, bytes]]
+BODY_TIMEOUT_S = 20.0
+ANSWER_TIMEOUT_S = 60.0
+JSON = (b"content-type", b"application/json")
+NO_STORE = (b"cache-control", b"no-store")
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+_encode = msgspec.json.Encoder().encode
+
+
+class Problem(msgspec.Struct):
+    """An error body: the members of RFC 9457 and the inference protocol's ``error``, always ``application/json``."""
+
+    error: str
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: tuple[FieldError, ...] = ()
+
+
+def problem_body(error: AppError, instance: str) -> bytes:
+    """Encode an error for the wire; ``instance`` is the request id, by which the log knows the precise reason."""
+    return _encode(
+        Problem(
+            error=error.detail,
+            type=f"urn:flex:error:{error.code}",
+            title=error.title,
+            status=error.status,
+            detail=error.detail,
+            instance=instance,
+            errors=error.errors,
+        )
+    )
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """Value of the first header of that lower-case name."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return None
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int, timeout_s: float = BODY_TIMEOUT_S) -> bytes:
+    """Read a whole request body of at most ``limit`` bytes.
+
+    Raises AppError ``payload_too_large`` (by the declared length before anything is read, else at the first byte too
+    many), ``request_timeout`` when it does not arrive within ``timeout_s``.
+    """
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        if len(body) > limit:
+            raise AppError("payload_too_large", f"The body may have at most {limit} bytes.")
+        return body
+    declared = header(scope, b"content-length")
+    if len(body) > limit or (declared is not None and int(declared) > limit):
+        raise AppError("payload_too_large", f"The body may have at most {limit} bytes.")
+    chunks, size = [body], len(body)
+    try:
+        async with asyncio.timeout(timeout_s):
+            while message.get("more_body", False):
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise AppError("request_timeout", reason="client_disconnected")
+                size += len(message.get("body", b""))
+                if size > limit:
+                    raise AppError("payload_too_large", f"The body may have at most {limit} bytes.")
+                chunks.append(message.get("body", b""))
+    except TimeoutError:
+        raise AppError("request_timeout") from None
+    return b"".join(chunks)
+
+
+async def send_body(send: Send, status: int, body: bytes, headers: Headers) -> None:
+    """Send a whole answer; the content length is added."""
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_json(send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    """Send a whole JSON answer that nobody may cache."""
+    await send_body(send, status, body, [JSON, NO_STORE, *headers])
+
+
+@dataclass(frozen=True, slots=True)
+class HotRoute:
+    """An endpoint reached by its exact path; ``label`` is its route template in the metrics."""
+
+    endpoint: ASGIApp
+    label: str
+
+
+class HttpEdge:
+    """ASGI layer around everything.
+
+    ``router`` gets what ``hot`` does not name. ``challenge`` goes into every ``WWW-Authenticate: Bearer`` (RFC 9728
+    ``resource_metadata`` for a model server).
+    """
+
+    def __init__(
+        self, router: ASGIApp, *, hot: Mapping[tuple[str, str], HotRoute], challenge: str = "", log_access: bool = True
+    ) -> None:
+        self._router = router
+        self._hot = hot
+        self._challenge = challenge
+        self._log_access = log_access
+        self._ids = itertools.count(1)
+        self._prefix = secrets.token_hex(5)
+        # At most routes x methods x statuses entries, all of our own making; never emptied.
+        self._seconds: dict[tuple[str, str, int], object] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or pass a lifespan on."""
+        if scope["type"] != "http":
+            await self._router(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = f"{self._prefix}-{next(self._ids):x}"
+        scope["flex.request_id"] = request_id
+        status = 0
+
+        async def send_dressed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], NOSNIFF, (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        hot = self._hot.get((scope["method"], scope["path"]))
+        try:
+            if hot is not None:
+                await hot.endpoint(scope, receive, send_dressed)
+            else:
+                async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                    await self._router(scope, receive, send_dressed)
+        except Exception as error:
+            if status:  # the answer has begun: only closing the connection tells the truth
+                events.emit(Event.INTERNAL_ERROR, request_id=request_id, reason=type(error).__name__)
+                raise
+            await self._refuse(_as_app_error(error, request_id), request_id, send_dressed)
+        finally:
+            label = hot.label if hot is not None else getattr(scope.get("route"), "path", "unmatched")
+            self._note(scope, label, status, time.perf_counter() - started, request_id)
+
+    async def _refuse(self, error: AppError, request_id: str, send: Send) -> None:
+        headers = list(error_headers(error, self._challenge))
+        await send_json(send, error.status, problem_body(error, request_id), headers)
+
+    def _note(self, scope: Scope, label: str, status: int, seconds: float, request_id: str) -> None:
+        key = (scope["method"], label, status)
+        timer = self._seconds.get(key)
+        if timer is None:
+            method = key[0] if key[0] in {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"} else "other"
+            timer = self._seconds[key] = REQUEST_SECONDS.labels(method, label, str(status))
+        timer.observe(seconds)  # type: ignore[attr-defined]
+        if self._log_access:
+            events.gather(
+                Event.HTTP_REQUEST,
+                request_id=request_id,
+                method=scope["method"],
+                route=label,
+                status=status,
+                seconds=round(seconds, 6),
+                client_id=scope.get("flex.client_id"),
+            )
+
+
+def error_headers(error: AppError, challenge: str = "") -> Headers:
+    """Headers that belong to an error: the RFC 6750 challenge, Retry-After, Allow, and closing after a cut body."""
+    headers: Headers = []
+    if error.code in {"unauthenticated", "invalid_token", "insufficient_scope"}:
+        headers.append((b"www-authenticate", _bearer_challenge(error, challenge).encode("latin-1", "replace")))
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % error.retry_after_s))
+    if error.allow:
+        headers.append((b"allow", ", ".join(error.allow).encode()))
+    if error.status in {408, 413}:
+        headers.append((b"connection", b"close"))
+    return headers
+
+
+def _bearer_challenge(error: AppError, challenge: str) -> str:
+    # RFC 6750 section 3.1: a request without a token gets no error code.
+    parts = [] if error.code == "unauthenticated" else [f'error="{error.code}"', f'error_description="{error.detail}"']
+    if error.scopes:
+        parts.append(f'scope="{" ".join(error.scopes)}"')
+    if challenge:
+        parts.append(challenge)
+    return "Bearer " + ", ".join(parts or ['realm="flex"'])
+
+
+def _as_app_error(error: Exception, request_id: str) -> AppError:
+    if isinstance(error, AppError):
+        return error
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        return AppError("method_not_allowed", allow=allowed.split(", "))
+    if isinstance(error, HTTPException) and error.status_code == 404:
+        return AppError("not_found", "There is nothing at this address.")
+    if isinstance(error, TimeoutError):
+        return AppError("overloaded", "The answer took too long.", reason="answer_timeout")
+    events.emit(Event.INTERNAL_ERROR, request_id=request_id, reason=type(error).__name__, where=_where(error))
+    return AppError("internal_error")
+
+
+def _where(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else f"{trace.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno}"
