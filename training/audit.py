@@ -4,14 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
 from training.folds import masked
 from training.metrics import r2, within
 from training.problem import Problem
-from training.tables import Floats, Words
+from training.tables import Floats, Ints, Words
 
 SHARES_MISSING = (0.0, 0.15, 0.25, 0.5, 0.75)
-_N_DRAWS = 3
+_N_DRAWS = 10
 _FEWEST = 30
+THIRDS = ("1 lowest third", "2 middle third", "3 highest third")
 
 Predict = Callable[[Floats], Floats]
 
@@ -55,9 +57,20 @@ class ItemGap:
 
 def groups(problem: Problem, predicted: Floats, half_width: float) -> tuple[Group, ...]:
     """Every group with at least 30 held-out rows. `predicted` has shape (n,) over all rows."""
+    return _rows_of(problem, problem.groups, predicted, half_width)
+
+
+def thirds(problem: Problem, predicted: Floats, half_width: float) -> tuple[Group, ...]:
+    """The same figures for the lowest, middle and highest third of the predictions: one width can't fit all three."""
+    cuts = np.quantile(predicted[problem.folds.held_out], (1 / 3, 2 / 3))
+    labels: Words = np.array(THIRDS)[np.searchsorted(cuts, predicted)]
+    return _rows_of(problem, {"prediction": labels}, predicted, half_width)
+
+
+def _rows_of(problem: Problem, kinds: dict[str, Words], predicted: Floats, half_width: float) -> tuple[Group, ...]:
     found = []
     held_out, test = problem.folds.held_out, problem.folds.test
-    for kind, labels in problem.groups.items():
+    for kind, labels in kinds.items():
         for label in sorted(set(labels[held_out].tolist()) - {""}):
             rows = held_out[labels[held_out] == label]
             tested = test[labels[test] == label]
@@ -70,7 +83,7 @@ def groups(problem: Problem, predicted: Floats, half_width: float) -> tuple[Grou
 
 
 def missing_curve(problem: Problem, predict: Predict, ridge: Predict) -> tuple[MissingPoint, ...]:
-    """R² on the test fold as more inputs are hidden at random, mean of three draws."""
+    """R² on the test fold as more inputs are hidden at random, mean of ten draws."""
     X, y = problem.X[problem.folds.test], problem.y[problem.folds.test]
     points = []
     for share in SHARES_MISSING:
@@ -95,7 +108,7 @@ def item_gaps(problem: Problem, kind: str, group: str, reference: str) -> tuple[
     )
 
 
-def _matched_gap(answers: Floats, labels: Words, stratum: np.ndarray, group: str, reference: str) -> float:
+def _matched_gap(answers: Floats, labels: Words, stratum: Ints, group: str, reference: str) -> float:
     """Mean difference in answers within strata of the observed score, in answer points."""
     total, weight = 0.0, 0
     known = ~np.isnan(answers)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+
 from training.tables import Floats, Ints
 
 _RIDGE = 1e-3

@@ -7,6 +7,7 @@ whatever the model does. It is a promise on average over people, not for each gr
 import math
 
 import numpy as np
+
 from training.folds import uniforms
 from training.tables import Floats, Ints
 

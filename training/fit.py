@@ -4,6 +4,7 @@ import re
 
 import lightgbm as lgb
 import numpy as np
+
 from training.folds import SEED, masked
 from training.problem import Problem
 from training.tables import Floats
@@ -18,6 +19,7 @@ _FIXED: dict[str, object] = {
     "bagging_fraction": 0.8,
     "bagging_freq": 1,
     "lambda_l2": 5.0,
+    "monotone_constraints_method": "advanced",
     "deterministic": True,
     "force_row_wise": True,
     "num_threads": 1,

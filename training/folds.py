@@ -8,6 +8,7 @@ import random
 from dataclasses import dataclass
 
 import numpy as np
+
 from training.tables import Floats, Ints
 
 SEED = 2026

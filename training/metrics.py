@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+
 from training.folds import uniforms
 from training.tables import Floats
 
@@ -21,7 +22,7 @@ def r2_range(observed: Floats, predicted: Floats, stream: str, n_draws: int = 40
 
 
 def mean_error(observed: Floats, predicted: Floats) -> float:
-    """Mean absolute error in the target's unit."""
+    """Mean absolute error, in the target's unit."""
     return float(np.abs(observed - predicted).mean())
 
 

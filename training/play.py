@@ -3,6 +3,7 @@
 from functools import cache
 
 import numpy as np
+
 from training.folds import split
 from training.problem import Attribute, Feature, Problem
 from training.recipes import PLAY_PERSISTENCE, PLAY_TEAMWORK

@@ -10,10 +10,14 @@ _SURVEY = Recipe(n_trees=500, n_leaves=4, min_rows_per_leaf=90)
 _PLAY = Recipe(n_trees=250, n_leaves=5, min_rows_per_leaf=90)
 
 _SURVEY_IS_NOT = (
-    "It is not a measurement of what somebody does, can do, or is worth; it guesses a longer self-report scale from "
-    "other self-report statements.",
-    "It is not made from game data. Play explains next to nothing of such scales (0 to 5 % of variance where it was "
-    "tried), so no record of playtime belongs here.",
+    (
+        "It is not a measurement of what somebody does, can do, or is worth; it guesses a longer self-report scale "
+        "from other self-report statements."
+    ),
+    (
+        "It is not made from game data. Play explains next to nothing of such scales (0 to 5 % of variance where it "
+        "was tried), so no record of playtime belongs here."
+    ),
     "It is not better than the scale itself: whoever can ask the scale's own questions should ask those.",
 )
 _GRIT_TERMS = (
@@ -61,10 +65,14 @@ GRIT = Attribute(
     meaning="An estimate of the score that somebody would get on the 12-item Grit Scale: how far they describe "
     "themselves as persevering and as keeping the same interests.",
     is_not=(
-        "It is not distinct from conscientiousness: most of these statements come from a Conscientiousness scale, "
-        "and that overlap is why it works.",
-        "It is not for high stakes. The scale's author advises against its use where faking pays, and names "
-        "admissions and hiring.",
+        (
+            "It is not distinct from conscientiousness: most of these statements come from a Conscientiousness scale, "
+            "and that overlap is why it works."
+        ),
+        (
+            "It is not for high stakes. The scale's author advises against its use where faking pays, and names "
+            "admissions and hiring."
+        ),
         *_SURVEY_IS_NOT,
     ),
     inputs="12 IPIP statements out of the 50 Big-Five markers; no Grit item is an input",
@@ -107,7 +115,7 @@ SPI = {
         "Adaptability",
         "Adaptability",
         "An estimate of the SPI Adaptability score: whether somebody says they like change and adjust easily.",
-        "It is not steady over samples: of the eight survey models this is one of the two weakest.",
+        "It is not steady over samples: with other splits of the same people R² was as low as 0.29.",
     ),
     "Creativity": _spi(
         "creativity",
@@ -129,8 +137,14 @@ SPI = {
 _PLAY_SAMPLE = "players of Outriders (2021, PlayStation, Xbox and Steam) who agreed to share their telemetry"
 _PLAY_IS_NOT = (
     "It is not a trait and says nothing about character; it forecasts the same player's next four weeks.",
-    "It is not transferable as it stands: it learned one game in its first months. Report the percentile, and train "
-    "again for another game.",
+    (
+        "It is not transferable as it stands: it learned one game in its first months. Report the percentile, and "
+        "train again for another game."
+    ),
+    (
+        "It is not tested on veterans: each player's very first 28 days were its input, so a record from later on is a "
+        "guess beyond the data."
+    ),
     "It is not made from Steam profile data: it needs a game's own session log.",
 )
 

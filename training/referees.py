@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+
 from training.tables import Floats
 
 _PENALTY = 10.0

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
+
 from training.choose import directions, greedy
 from training.folds import Folds, split
-from training.problem import Attribute, Feature, Problem
+from training.problem import Feature, Problem
 from training.recipes import GRIT, SPI
 from training.tables import Floats, Table, Words, read
 from training.wording import Statement, statements, survey_feature
@@ -15,8 +16,6 @@ _GRIT_PERSEVERANCE = (1, 4, 6, 9, 10, 12)
 _GRIT_START = ("C1", "N8")
 """Always asked: they are the record shown wherever the product is explained. The other ten are chosen."""
 _N_GRIT, _N_SHARED = 12, 24
-_TOO_CLOSE_TO_HEALTH = ("q_578", "q_811")
-"""Self-dislike and hopelessness: what a depression screen asks. Not in `statements.csv`, so never candidates."""
 
 
 def pomp(means: Floats, low: float, high: float) -> Floats:
@@ -33,13 +32,13 @@ def grit_table() -> Table:
     return table.keep(honest & ~np.isnan(table.numbers("age")) & ~np.isnan(answers).any(axis=1))
 
 
-def grit_target(table: Table) -> Floats:
-    """Grit-O in POMP, shape (n,). In the file 1 is "very much like me", so the perseverance items turn."""
+def grit_items(table: Table) -> Floats:
+    """The 12 keyed Grit answers (1 to 5), shape (n, 12). In the file 1 is "very much like me": perseverance turns."""
     columns = [
         6.0 - table.numbers(f"GS{item}") if item in _GRIT_PERSEVERANCE else table.numbers(f"GS{item}")
         for item in range(1, 13)
     ]
-    return pomp(np.mean(columns, axis=0), 1.0, 5.0)
+    return np.column_stack(columns)
 
 
 def spi_table() -> Table:
@@ -48,7 +47,7 @@ def spi_table() -> Table:
     return table.keep(~np.isnan(table.numbers("age")))
 
 
-def spi_facet(table: Table, facet: str) -> Floats:
+def spi_items(table: Table, facet: str) -> Floats:
     """The keyed answers (1 to 6) of one facet's five items, shape (n, 5)."""
     key = read("spi_key.csv")
     rows = zip(key.words("item"), key.words("facet"), key.words("keyed"), strict=True)
@@ -62,7 +61,7 @@ def spi_facet(table: Table, facet: str) -> Floats:
 
 def five_point(answers: Floats) -> Floats:
     """SPI answers 1 to 6 on the record's 1 to 5 scale. Shape as given."""
-    result: Floats = 1.0 + 0.8 * (answers - 1.0)
+    result: Floats = np.round(1.0 + 0.8 * (answers - 1.0), 1)
     return result
 
 
@@ -75,69 +74,70 @@ def cronbach_alpha(items: Floats) -> float:
 def grit_problem() -> Problem:
     """Grit with its 12 statements chosen inside the training fold."""
     table, pool = grit_table(), statements("markers")
-    X, y, folds = table.matrix([s.item for s in pool]), grit_target(table), split(table.n_rows, "grit")
-    start = [i for i, s in enumerate(pool) if s.item in _GRIT_START]
+    X, items, folds = table.matrix([s.item for s in pool]), grit_items(table), split(table.n_rows, "grit")
+    y = pomp(items.mean(axis=1), 1.0, 5.0)
+    start = [[statement.item for statement in pool].index(item) for item in _GRIT_START]
     columns = greedy(X, y[:, None], folds.train, _N_GRIT, start)
-    items = np.column_stack(
-        [6.0 - table.numbers(f"GS{i}") if i in _GRIT_PERSEVERANCE else table.numbers(f"GS{i}") for i in range(1, 13)]
-    )
     groups = {
         "sex": _named(table.words("gender"), {"1": "men", "2": "women"}),
         "age": _age_bands(table.numbers("age")),
         "first language": _named(table.words("engnat"), {"1": "English", "2": "other"}),
     }
-    choice = (
-        "two statements given (always prepared, mood swings), ten chosen one after the other by explained variance "
-        "on the training fold only"
+    return Problem(
+        attribute=GRIT,
+        features=_features(pool, columns, X, y, folds),
+        X=X[:, columns],
+        y=y,
+        folds=folds,
+        directions=directions(X[:, columns], y, folds.train),
+        groups=groups,
+        reliability=cronbach_alpha(items),
+        choice="two statements given (always prepared, mood swings), ten chosen one after the other by explained "
+        "variance on the training fold only",
     )
-    return _problem(GRIT, pool, columns, X, y, folds, groups, cronbach_alpha(items), choice)
 
 
 @cache
-def _shared() -> tuple[Table, Floats, Folds, tuple[int, ...]]:
+def _shared() -> tuple[Table, Floats, Folds, list[int]]:
     """What all seven SPI models have in common: rows, candidate answers on 1-5, folds and the chosen columns."""
     table, pool = spi_table(), statements("spi")
     X, folds = five_point(table.matrix([s.item for s in pool])), split(table.n_rows, "spi")
-    Y = np.column_stack([spi_facet(table, facet).mean(axis=1) for facet in SPI])
-    return table, X, folds, tuple(greedy(X, Y, folds.train, _N_SHARED))
+    Y = np.column_stack([spi_items(table, facet).mean(axis=1) for facet in SPI])
+    return table, X, folds, greedy(X, Y, folds.train, _N_SHARED)
 
 
 def spi_problem(facet: str) -> Problem:
     """One SPI facet with the shared 24 statements, chosen inside the training fold for all seven at once."""
     table, X, folds, columns = _shared()
-    items = spi_facet(table, facet)
+    items = spi_items(table, facet)
+    y = pomp(items.mean(axis=1), 1.0, 6.0)
     groups = {
         "sex": _named(table.words("sex"), {"1": "men", "2": "women"}),
         "age": _age_bands(table.numbers("age")),
     }
-    choice = (
-        "chosen one after the other by explained variance, averaged over the seven targets, on the training fold only; "
-        "two statements that read like a health question were no candidates"
+    return Problem(
+        attribute=SPI[facet],
+        features=_features(statements("spi"), columns, X, y, folds),
+        X=X[:, columns],
+        y=y,
+        folds=folds,
+        directions=directions(X[:, columns], y, folds.train),
+        groups=groups,
+        reliability=cronbach_alpha(items),
+        choice="chosen one after the other by explained variance, averaged over the seven targets, on the training "
+        "fold only; two statements that read like a health question were no candidates",
     )
-    y = pomp(items.mean(axis=1), 1.0, 6.0)
-    return _problem(SPI[facet], statements("spi"), columns, X, y, folds, groups, cronbach_alpha(items), choice)
 
 
-def _problem(
-    attribute: Attribute,
-    pool: Sequence[Statement],
-    columns: Sequence[int],
-    X: Floats,
-    y: Floats,
-    folds: Folds,
-    groups: dict[str, Words],
-    reliability: float,
-    choice: str,
-) -> Problem:
-    """Put the parts together; the record's example answers sit a step on the high side of the median."""
-    used = X[:, list(columns)]
-    signs = directions(used, y, folds.train)
-    features: list[Feature] = []
-    for place, column in enumerate(columns):
-        answers = used[folds.train, place]
-        typical = np.nanquantile(answers, 0.5 + 0.2 * signs[place])
-        features.append(survey_feature(pool[column], float(np.clip(round(float(typical)), 1, 5))))
-    return Problem(attribute, tuple(features), used, y, folds, signs, groups, reliability, choice)
+def _features(pool: Sequence[Statement], columns: list[int], X: Floats, y: Floats, folds: Folds) -> tuple[Feature, ...]:
+    """The chosen statements as record fields; the example answers sit a step on the high-scoring side of the median."""
+    signs = directions(X[:, columns], y, folds.train)
+    levels = [0.5 + 0.2 * sign for sign in signs]
+    typical = [np.nanquantile(X[folds.train, column], level) for column, level in zip(columns, levels, strict=True)]
+    return tuple(
+        survey_feature(pool[column], float(round(float(answer))))
+        for column, answer in zip(columns, typical, strict=True)
+    )
 
 
 def _named(codes: Words, names: dict[str, str]) -> Words:

@@ -20,7 +20,11 @@ class Statement:
 
 
 def statements(pool: str) -> list[Statement]:
-    """All candidate statements of one pool ("markers" or "spi"), in file order."""
+    """All candidate statements of one pool ("markers" or "spi"), in file order.
+
+    Two SPI statements are not in the file and so never candidates: q_578 and q_811, self-dislike and hopelessness, are
+    what a depression screen asks, and health is never an input.
+    """
     table = read("statements.csv")
     rows = zip(*(table.words(column) for column in ("pool", "item", "name", "text")), strict=True)
     return [Statement(*map(str, row)) for row in rows if row[0] == pool]
