@@ -8,6 +8,24 @@ from model_server.settings import ModelSettings
 from shared.error_catalogue import CATALOGUE
 from shared.settings import Settings
 
+CONFIGURATION_HEAD = """# Configuration
+
+Generated from the settings classes by `make docs`; do not edit.
+
+Settings are read once at start, from the environment and from `.env` in the working folder (the environment wins).
+All problems are reported at once and nothing starts until there are none. Times are in seconds.
+
+"""
+ERRORS_HEAD = """# Errors
+
+Generated from the error catalogue by `make docs`; do not edit.
+
+Every error is `application/json`. The token endpoint answers in the form of RFC 6749 section 5.2 (`error`,
+`error_description`); everything else has `error` (one sentence) and the members of RFC 9457, where `type` is
+`urn:flex:error:<code>` and `instance` is the request id that the log knows. `errors` has one entry for each wrong
+field, with an RFC 6901 pointer.
+
+"""
 DOCS = Path(__file__).parents[1] / "docs"
 
 
@@ -25,19 +43,7 @@ def configuration() -> str:
                 continue
             default = f"`{spec.metadata['default']}`" if spec.metadata["default"] else "empty"
             rows.append(f"| `{spec.metadata['env']}` | {default} | {owner} | {_cell(spec.metadata['help'])} |")
-    return "\n".join(
-        [
-            "# Configuration",
-            "",
-            "Generated from the settings classes by `make docs`; do not edit.",
-            "",
-            "Settings are read once at start, from the environment and from `.env` in the working folder (the environment",
-            "wins). All problems are reported at once and nothing starts until there are none. Times are in seconds.",
-            "",
-            *rows,
-            "",
-        ]
-    )
+    return CONFIGURATION_HEAD + "\n".join(rows) + "\n"
 
 
 def errors() -> str:
@@ -47,21 +53,7 @@ def errors() -> str:
         f"| `{kind.code}` | {kind.status} | {_cell(kind.detail)} | {_cell(kind.cause)} | {_cell(kind.cure)} |"
         for kind in sorted(CATALOGUE.values(), key=lambda kind: (kind.status, kind.code))
     ]
-    return "\n".join(
-        [
-            "# Errors",
-            "",
-            "Generated from the error catalogue by `make docs`; do not edit.",
-            "",
-            "Every error is `application/json`. The token endpoint answers in the form of RFC 6749 section 5.2",
-            "(`error`, `error_description`); everything else has `error` (one sentence) and the members of RFC 9457, where",
-            "`type` is `urn:flex:error:<code>` and `instance` is the request id that the log knows. `errors` has one entry",
-            "for each wrong field, with an RFC 6901 pointer.",
-            "",
-            *rows,
-            "",
-        ]
-    )
+    return ERRORS_HEAD + "\n".join(rows) + "\n"
 
 
 PAGES = {"configuration.md": configuration, "errors.md": errors}

@@ -7,9 +7,6 @@ Stands alone: it needs httpx and the standard library, and imports neither serve
 from flex_client.answers import (
     Attribute,
     AttributeSummary,
-    Contribution,
-    Explanation,
-    MissingAnswer,
     Model,
     Prediction,
     Profile,
@@ -20,6 +17,7 @@ from flex_client.async_client import AsyncFlexClient
 from flex_client.client import FlexClient
 from flex_client.credentials import ClientCredentials
 from flex_client.errors import FieldProblem, FlexError, TokenError
+from flex_client.explanations import Contribution, Explanation, Narrowing
 
 __all__ = [
     "AsyncFlexClient",
@@ -31,8 +29,8 @@ __all__ = [
     "FieldProblem",
     "FlexClient",
     "FlexError",
-    "MissingAnswer",
     "Model",
+    "Narrowing",
     "Prediction",
     "Profile",
     "Record",

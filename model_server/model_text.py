@@ -2,36 +2,23 @@
 
 LightGBM's own parser trusts its input: a cut or edited file kills the process, hangs it, or answers with
 memory that is not the model's. So nothing reaches the library that is not, line for line, what LightGBM 4
-itself writes for a one-output numeric tree ensemble. The grammar below is deliberately narrower than what
-the library reads: a file in another layout is refused, never guessed at.
-
-The check works on whole columns (all `leaf_value` lines of all trees at once) and remembers tree shapes it
-has already walked, because a server holds ten such files and must be ready within 0.6 s of its start:
-2 to 3 ms for 250 KB here, where a walk tree by tree took 25 ms.
+itself writes for a one-output numeric tree ensemble. The grammar here and in `tree_text` is deliberately narrower
+than what the library reads: a file in another layout is refused, never guessed at.
 """
 
 import math
 import re
 from dataclasses import dataclass
 
+from model_server.tree_text import ModelTextError, Splits, floats, integers, read_trees
+
 MAX_BYTES = 16 * 1024 * 1024
 MAX_TREES = 5_000
-MAX_LEAVES = 1_024
-MAX_DEPTH = 64  # the library walks paths recursively for explanations
 MAX_FEATURES = 256
-MAX_LEAF_VALUE = 1e9  # 1e308 is finite too, but no attribute needs it and sums of it are not finite
-MAX_TOKEN = 32  # characters of one number; LightGBM writes at most 24
 
 IDENTITY_OBJECTIVES = frozenset({"regression", "regression_l1", "huber", "fair", "quantile", "mape"})
 
 _MISSING_NAN = 2  # decision_type bits 2-3: 0 never seen, 1 zero is missing, 2 NaN is missing
-_TREE_LINES = (
-    b"Tree=", b"num_leaves=", b"num_cat=", b"split_feature=", b"split_gain=", b"threshold=", b"decision_type=",
-    b"left_child=", b"right_child=", b"leaf_value=", b"leaf_weight=", b"leaf_count=", b"internal_value=",
-    b"internal_weight=", b"internal_count=", b"is_linear=", b"shrinkage=", b"", b"",
-)  # fmt: skip
-_FINITE, _OR_INFINITE = b"0123456789.e+-", b"0123456789.e+-inf"
-_STRIDE = len(_TREE_LINES)
 _HEADER = re.compile(
     rb"tree\nversion=v4\nnum_class=(\d{1,6})\nnum_tree_per_iteration=(\d{1,6})\nlabel_index=\d{1,6}\n"
     rb"max_feature_idx=(\d{1,6})\nobjective=([ -~]{1,64})\n(average_output\n)?feature_names=([ -~]+)\n"
@@ -41,13 +28,17 @@ _TAIL = re.compile(
     rb"end of trees\n\nfeature_importances:\n(?:[!-<>-~]{1,64}=[0-9.e+-]{1,32}\n)*"
     rb"\nparameters:\n(?:\[[a-z0-9_]{1,64}: [ -~]*\]\n)*\nend of parameters\n\npandas_categorical:(?:null|\[\])\n",
 )
+_PARAMETERS = {
+    b"linear_tree": b"0",
+    b"num_machines": b"1",
+    b"machines": b"",
+    b"machine_list_filename": b"",
+    b"device_type": b"cpu",
+    b"forcedsplits_filename": b"",
+    b"parser_config_file": b"",
+}
 _FEATURE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}")
 _SEEN_RANGE = re.compile(r"\[(-?[0-9][0-9.e+-]{0,31}):(-?[0-9][0-9.e+-]{0,31})\]")
-_BINARY = re.compile(r"binary sigmoid:([0-9][0-9.e+-]{0,31})")
-
-
-class ModelTextError(ValueError):
-    """The text is not one that may reach the native library; the message says what is wrong, without its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +88,9 @@ def check_model_text(text: bytes) -> ModelFacts:
     _check_offsets(text, header)
     if _TAIL.fullmatch(text, end) is None:
         raise ModelTextError("cut short or altered after the last tree")
-    return _read_trees(text[header.end : end], header)
+    _check_parameters(text, end)
+    n_trees = len(header.tree_sizes)
+    return _facts(header, n_trees, read_trees(text[header.end : end], n_trees, len(header.names)))
 
 
 def _read_header(text: bytes) -> _Header:
@@ -135,10 +128,9 @@ def _feature_names(names: list[str]) -> tuple[str, ...]:
 def _objective(raw: str) -> str:
     if raw in IDENTITY_OBJECTIVES:
         return raw
-    match = _BINARY.fullmatch(raw)
-    if match is None or not 0 < _number(match[1]) <= 1e3:
-        raise ModelTextError("objective is neither of the regression family nor binary")
-    return "binary"
+    if raw == "binary sigmoid:1":  # with another slope contributions would not add up to the log-odds
+        return "binary"
+    raise ModelTextError("objective is neither of the regression family nor binary with sigmoid 1")
 
 
 def _monotone(raw: bytes | None, n_features: int) -> tuple[int, ...]:
@@ -165,7 +157,7 @@ def _seen_ranges(infos: list[str], n_features: int) -> tuple[tuple[float, float]
 
 
 def _tree_sizes(raw: bytes) -> list[int]:
-    sizes = _integers(raw, "tree_sizes")
+    sizes = integers([raw], "tree_sizes")[0]
     if len(sizes) > MAX_TREES:
         raise ModelTextError(f"more than {MAX_TREES} trees")
     return sizes
@@ -180,115 +172,28 @@ def _check_offsets(text: bytes, header: _Header) -> None:
         offset += size
 
 
-def _read_trees(body: bytes, header: _Header) -> ModelFacts:
-    lines = body.split(b"\n")
-    n_trees = len(header.tree_sizes)
-    if len(lines) != n_trees * _STRIDE + 1 or lines[-1]:
-        raise ModelTextError("a tree does not have the lines LightGBM writes (categorical, linear or altered trees)")
-    rows = {name: _column(lines, index) for index, name in enumerate(_TREE_LINES)}
-    if set(rows[b"num_cat="]) != {b"0"} or set(rows[b"is_linear="]) != {b"0"}:
-        raise ModelTextError("categorical splits and linear trees are not supported")
-    n_leaves = _integers(b" ".join(rows[b"num_leaves="]), "num_leaves")
-    if min(n_leaves) < 2 or max(n_leaves) > MAX_LEAVES:
-        raise ModelTextError(f"trees must have 2 to {MAX_LEAVES} leaves")
-    n_splits = [n - 1 for n in n_leaves]
-    _floats(rows[b"shrinkage="], [1] * n_trees, "shrinkage")
-    for name in (b"leaf_weight=", b"leaf_value="):
-        leaves = _floats(rows[name], n_leaves, name.decode()[:-1])
-    if max(leaves) > MAX_LEAF_VALUE or min(leaves) < -MAX_LEAF_VALUE:
-        raise ModelTextError(f"a leaf_value is beyond {MAX_LEAF_VALUE:g}")
-    for name in (b"internal_value=", b"internal_weight="):
-        _floats(rows[name], n_splits, name.decode()[:-1])
-    _floats(rows[b"threshold="], n_splits, "threshold", finite=False)  # inf: the split "present or missing"
-    max_depth = _check_shapes(rows, n_leaves)
-    return _facts(rows, n_splits, header, n_trees, max_depth)
+def _check_parameters(text: bytes, start: int) -> None:
+    """The library reads the training parameters again: none may lead it to a network, a device or a file."""
+    for name, harmless in _PARAMETERS.items():
+        line = b"\n[" + name + b": "
+        if text.count(line, start) != text.count(line + harmless + b"]\n", start):
+            raise ModelTextError(f"parameter {name.decode()} is not {harmless.decode() or 'empty'}")
 
 
-def _column(lines: list[bytes], index: int) -> list[bytes]:
-    """Return one line of every tree without its name; all must carry that name and no tree may lack it."""
-    name = _TREE_LINES[index]
-    column = lines[index:-1:_STRIDE]
-    if not name:
-        if any(column):
-            raise ModelTextError("trees are not separated as LightGBM separates them")
-        return []
-    values = (b"\n" + b"\n".join(column)).split(b"\n" + name)
-    if values[0] or len(values) != len(column) + 1:
-        raise ModelTextError(f"a tree lacks its {name.decode()} line")
-    return values[1:]
-
-
-def _check_shapes(rows: dict[bytes, list[bytes]], n_leaves: list[int]) -> int:
-    """Walk each distinct shape once; check in every tree that a node's count is the sum of its children's.
-
-    TreeSHAP divides by these counts: a stripped or altered one gives contributions that do not add up.
-    """
-    n_splits = [n - 1 for n in n_leaves]
-    leaves = _counted_integers(rows[b"leaf_count="], n_leaves, "leaf_count")
-    nodes = _counted_integers(rows[b"internal_count="], n_splits, "internal_count")
-    if min(leaves) < 1:
-        raise ModelTextError("leaf_count is not positive")
-    shapes: dict[tuple[bytes, bytes], list[tuple[int, int]]] = {}
-    deepest = node_at = leaf_at = 0
-    for n, shape in zip(n_leaves, zip(rows[b"left_child="], rows[b"right_child="], strict=True), strict=True):
-        children = shapes.get(shape)
-        if children is None or len(children) != n - 1:
-            left, right = _integers(shape[0], "left_child"), _integers(shape[1], "right_child")
-            deepest = max(deepest, _walk(left, right, n))
-            shapes[shape] = children = list(zip(left, right, strict=True))
-        own = nodes[node_at : node_at + n - 1]
-        # Child c >= 0 is a node, c < 0 the leaf -c-1: leaves in reverse behind the nodes make both one index.
-        counts = own + leaves[leaf_at : leaf_at + n][::-1]
-        if own != [counts[a] + counts[b] for a, b in children]:
-            raise ModelTextError("internal_count is not the sum of its children: explanations would not add up")
-        node_at += n - 1
-        leaf_at += n
-    return deepest
-
-
-def _walk(left: list[int], right: list[int], n_leaves: int) -> int:
-    """Return the depth of a tree in which every node and leaf is reached exactly once from node 0."""
-    n_nodes = n_leaves - 1
-    if len(left) != n_nodes or len(right) != n_nodes:
-        raise ModelTextError("left_child and right_child do not have num_leaves - 1 entries")
-    if sorted(left + right) != [*range(-n_leaves, 0), *range(1, n_nodes)]:
-        raise ModelTextError("a child index is out of range, or a node or leaf is not reached exactly once")
-    level, depth, n_reached = [0], 0, 0
-    while level:
-        n_reached += len(level)
-        depth += 1
-        level = [child for node in level for child in (left[node], right[node]) if child >= 0]
-    # Each index is a child once, so a cycle can only lie apart from the root: then nodes stay unreached.
-    if n_reached != n_nodes:
-        raise ModelTextError("a tree holds a cycle")
-    if depth > MAX_DEPTH:
-        raise ModelTextError(f"a tree is deeper than {MAX_DEPTH} levels")
-    return depth
-
-
-def _facts(
-    rows: dict[bytes, list[bytes]], n_splits: list[int], header: _Header, n_trees: int, max_depth: int
-) -> ModelFacts:
+def _facts(header: _Header, n_trees: int, splits: Splits) -> ModelFacts:
     n_features = len(header.names)
-    gains = _floats(rows[b"split_gain="], n_splits, "split_gain")
-    features = _counted_integers(rows[b"split_feature="], n_splits, "split_feature")
-    decisions = _counted_integers(rows[b"decision_type="], n_splits, "decision_type")
-    if min(features) < 0 or max(features) >= n_features:
-        raise ModelTextError("split_feature is out of range")
-    pairs = set(zip(features, decisions, strict=True))
-    if not {decision for _, decision in pairs} <= {0, 2, 4, 6, 8, 10}:
-        raise ModelTextError("decision_type is not that of a numeric split")
-    unsafe = {feature for feature, decision in pairs if decision >> 2 != _MISSING_NAN}
     shares = [0.0] * n_features
-    for feature, gain in zip(features, gains, strict=True):
+    for feature, gain in zip(splits.features, splits.gains, strict=True):
         shares[feature] += max(gain, 0.0)
     total = math.fsum(shares)
-    if not total > 0:
+    if not 0 < total < math.inf:
         raise ModelTextError("no split has any gain")
-    used = {feature for feature, _ in pairs}
+    used = set(splits.features)
+    pairs = set(zip(splits.features, splits.decisions, strict=True))
+    unsafe = {feature for feature, decision in pairs if decision >> 2 != _MISSING_NAN}
     return ModelFacts(
         n_trees,
-        max_depth,
+        splits.max_depth,
         header.objective,
         header.names,
         header.seen_ranges,
@@ -299,42 +204,5 @@ def _facts(
     )
 
 
-def _check_counts(column: list[bytes], expected: list[int], name: str) -> None:
-    if [row.count(b" ") + 1 for row in column] != expected:
-        raise ModelTextError(f"{name} does not have as many entries as its tree needs")
-
-
-def _counted_integers(column: list[bytes], expected: list[int], name: str) -> list[int]:
-    _check_counts(column, expected, name)
-    return _integers(b" ".join(column), name)
-
-
-def _integers(raw: bytes, name: str) -> list[int]:
-    tokens = raw.split(b" ")
-    # isdigit keeps out what int() would forgive: underscores, plus signs, blanks
-    if not raw.replace(b"-", b"").replace(b" ", b"").isdigit() or max(map(len, tokens)) > 10:
-        raise ModelTextError(f"{name} holds something that is not an integer")
-    try:
-        return list(map(int, tokens))
-    except ValueError:
-        raise ModelTextError(f"{name} holds something that is not an integer") from None
-
-
-def _floats(column: list[bytes], expected: list[int], name: str, *, finite: bool = True) -> list[float]:
-    """Return all numbers of one line over all trees; each tree must have its own number of them, none may be NaN."""
-    _check_counts(column, expected, name)
-    tokens = b" ".join(column).split(b" ")
-    if max(map(len, tokens)) > MAX_TOKEN or b"".join(tokens).translate(None, _FINITE if finite else _OR_INFINITE):
-        raise ModelTextError(f"{name} holds something that is not a finite number")
-    try:
-        numbers = list(map(float, tokens))
-    except ValueError:
-        raise ModelTextError(f"{name} holds something that is not a finite number") from None
-    # No NaN can be among them: its letters are not let in.
-    if finite and not (math.isfinite(max(numbers)) and math.isfinite(min(numbers))):
-        raise ModelTextError(f"{name} holds a number beyond float64")
-    return numbers
-
-
 def _number(raw: str) -> float:
-    return _floats([raw.encode("ascii")], [1], "the header")[0]
+    return floats([raw.encode("ascii")], [1], "the header")[0]

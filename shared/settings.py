@@ -30,7 +30,8 @@ class SettingsError(Exception):
 def setting(variable: str, default: str, explanation: str, parse: Callable[[str], Any] = str) -> Any:
     """Make a dataclass field that is read from ``variable``; ``parse`` raises ValueError saying what is allowed."""
     return field(
-        default_factory=lambda: parse(default), metadata={"env": variable, "default": default, "help": explanation, "parse": parse}
+        default_factory=lambda: parse(default),
+        metadata={"env": variable, "default": default, "help": explanation, "parse": parse},
     )
 
 

@@ -28,16 +28,23 @@ class KeyState(StrEnum):
 class KeyPolicy:
     """The bounds that make a rotation safe, in seconds.
 
-    ``max_age_s``: how long a verifier may go on with a key set that it fetched. ``takeover_s``: how long a server
-    may take to notice a new ring. ``leeway_s``: clock tolerance of verifiers. ``ttl_s``: longest life of a token
-    signed here. ``reserve_s``: how far beyond that the high-water mark is reserved in one write.
+    ``max_age_s``: how long a verifier may go on with a key set that it fetched; ``stale_s``: how much longer a cache
+    may serve it (RFC 5861). ``takeover_s``: how long a server may take to notice a new ring. ``leeway_s``: clock
+    tolerance of verifiers. ``ttl_s``: longest life of a token signed here. ``reserve_s``: how far beyond that the
+    high-water mark is reserved in one write.
     """
 
     max_age_s: float
+    stale_s: float = 0.0
     ttl_s: float = 3600.0
     takeover_s: float = 2.0
     leeway_s: float = 30.0
     reserve_s: float = 120.0
+
+    @property
+    def spread_s(self) -> float:
+        """How long after its first publication a key may still be unknown to a verifier."""
+        return self.max_age_s + self.stale_s + self.takeover_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +125,7 @@ def reservation(now: float, policy: KeyPolicy) -> float:
 
 def activation_safe_at(key: SigningKey, policy: KeyPolicy) -> float:
     """When every verifier holds a key set with this key."""
-    return key.published_at + policy.max_age_s + policy.takeover_s
+    return key.published_at + policy.spread_s
 
 
 def removal_safe_at(key: SigningKey, policy: KeyPolicy) -> float:
@@ -139,7 +146,7 @@ def check_activation(key: SigningKey, now: float, policy: KeyPolicy) -> None:
         raise AppError(
             "conflict",
             f"Standby key {key.kid} has been published for {max(0, int(now - key.published_at))} s; verifiers may hold "
-            f"a key set without it for {math.ceil(policy.max_age_s + policy.takeover_s)} s. "
+            f"a key set without it for {math.ceil(policy.spread_s)} s. "
             f"It can be activated safely at {when(safe_at, now)}.",
             retry_after_s=seconds_until(safe_at, now),
         )

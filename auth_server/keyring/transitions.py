@@ -67,7 +67,6 @@ def rotate(ring: KeyRing, now: float, policy: KeyPolicy, *, fresh: FreshKey) -> 
 
     Raises AppError conflict as :func:`activate` does.
     """
-    check_activation(ring.next_standby, now, policy)
     rotated = activate(sweep(ring, now, policy), now, policy, fresh=fresh)
     return dataclasses.replace(rotated, generation=ring.generation + 1)
 

@@ -1,0 +1,202 @@
+"""``POST /oauth2/token`` (RFC 6749 section 3.2): read, load, decide, sign, answer, in that order.
+
+The answer's form, errors included, is RFC 6749's, so this endpoint writes all of it itself.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from auth_server.keyring.signing_queue import SigningQueue
+from auth_server.oauth.claims import UnsignedToken
+from auth_server.oauth.clients import proves, why_refused
+from auth_server.oauth.requests import (
+    MAX_BODY_BYTES,
+    Credentials,
+    TokenForm,
+    TokenRequest,
+    could_be_client_id,
+    read_credentials,
+    read_form,
+)
+from auth_server.oauth.server import TokenRules
+from auth_server.records import Client
+from auth_server.stores.client_cache import ClientCache
+from auth_server.stores.client_secrets import Pepper
+from shared import events
+from shared.errors import AppError
+from shared.events import Event
+from shared.http import JSON, NO_STORE, error_headers, read_body, send_body
+from shared.telemetry import TOKENS_ISSUED, TOKENS_REFUSED
+
+_PRAGMA = (b"pragma", b"no-cache")
+_BASIC_CHALLENGE = (b"www-authenticate", b'Basic realm="flex"')
+_NO_HASH = bytes(32)
+# What other rooms call a refusal, in the words that RFC 6749 section 5.2 has for it.
+_OAUTH_WORD = {
+    "payload_too_large": "invalid_request",
+    "request_timeout": "invalid_request",
+    "overloaded": "temporarily_unavailable",
+    "store_unavailable": "temporarily_unavailable",
+    "keys_unavailable": "temporarily_unavailable",
+    "not_ready": "temporarily_unavailable",
+}
+_OAUTH_CODES = frozenset(
+    {
+        "invalid_request",
+        "invalid_client",
+        "invalid_grant",
+        "unauthorized_client",
+        "unsupported_grant_type",
+        "invalid_scope",
+        "invalid_target",
+        "temporarily_unavailable",
+    }
+)
+
+
+class _Answer(msgspec.Struct):
+    """A successful answer (RFC 6749 section 5.1)."""
+
+    access_token: str
+    expires_in: int
+    scope: str
+    token_type: str = "Bearer"  # noqa: S105
+
+
+class _Refusal(msgspec.Struct):
+    """An error answer (RFC 6749 section 5.2)."""
+
+    error: str
+    error_description: str
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _RawRequest(msgspec.Struct, frozen=True):
+    """The parts of the HTTP request that matter here, not yet checked."""
+
+    authorizations: list[bytes]
+    content_type: bytes | None
+    query: bytes
+    body: bytes
+
+
+class TokenEndpoint:
+    """The token endpoint as an ASGI application. ``clock`` gives UTC seconds; ``check_ready`` raises until all is up.
+
+    ``rules`` decide, ``clients`` and ``pepper`` give what they decide on, ``signing`` signs what they allowed.
+    """
+
+    def __init__(
+        self,
+        *,
+        rules: TokenRules,
+        clients: ClientCache,
+        pepper: Pepper,
+        signing: SigningQueue,
+        clock: Callable[[], float],
+        check_ready: Callable[[], None],
+    ) -> None:
+        self._rules = rules
+        self._clients = clients
+        self._pepper = pepper
+        self._signing = signing
+        self._clock = clock
+        self._check_ready = check_ready
+        self._issued = {grant: TOKENS_ISSUED.labels(grant) for grant in ("client_credentials",)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one token request."""
+        try:
+            raw = await _read(scope, receive)
+            body = await self._issue(scope, raw)
+        except AppError as error:
+            await _refuse(scope, send, error)
+        except Exception as error:  # noqa: BLE001 - the caller still gets RFC 6749's form
+            events.emit(
+                Event.INTERNAL_ERROR,
+                request_id=scope.get("flex.request_id"),
+                reason=type(error).__name__,
+                where="token",
+            )
+            await _refuse(scope, send, AppError("server_error"))
+        else:
+            await send_body(send, 200, body, [JSON, NO_STORE, _PRAGMA])
+
+    async def _issue(self, scope: Scope, raw: _RawRequest) -> bytes:
+        form = read_form(raw.content_type, raw.query, raw.body)
+        credentials = read_credentials(raw.authorizations, form)
+        if could_be_client_id(credentials.client_id):
+            scope["flex.client_id"] = credentials.client_id
+        self._check_ready()
+        unsigned = await self._decide(form, credentials)
+        token = await self._signing.sign(unsigned.claims)
+        claims = unsigned.claims
+        self._issued[form.parameters["grant_type"]].inc()
+        events.gather(
+            Event.TOKEN_ISSUED,
+            request_id=scope.get("flex.request_id"),
+            client_id=claims["client_id"],
+            jti=claims["jti"],
+            aud=claims["aud"] if isinstance(claims["aud"], str) else list(claims["aud"]),
+            scope=claims["scope"],
+            expires_at=claims["exp"],
+        )
+        return _encode(_Answer(token, unsigned.expires_in, claims["scope"]))
+
+    async def _decide(self, form: TokenForm, credentials: Credentials) -> UnsignedToken:
+        secret_hash = self._pepper.secret_hash(credentials.secret.reveal()) if credentials.method else _NO_HASH
+        now = self._clock()
+        client = await self._load(credentials.client_id, secret_hash, now)
+        try:
+            return self._rules.decide(TokenRequest(form, credentials, secret_hash, client, now))
+        except AppError as error:
+            if error.code == "invalid_client":
+                error.reason = why_refused(client, secret_hash, credentials.method, now)
+            raise
+
+    async def _load(self, client_id: str, secret_hash: bytes, now: float) -> Client | None:
+        """Give the client as the decision needs it: from memory if that proves it, else from the store.
+
+        A wrong secret of a held client thus costs the same round trip as an unknown client, and a secret that was
+        made a moment ago is never refused for a stale copy.
+        """
+        held = self._clients.held(client_id)
+        if proves(held, secret_hash, now):
+            return held
+        if not could_be_client_id(client_id):
+            return None
+        return await self._clients.load(client_id)
+
+
+async def _read(scope: Scope, receive: Receive) -> _RawRequest:
+    authorizations: list[bytes] = []
+    content_type: bytes | None = None
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            content_type = value
+        elif name == b"authorization":
+            authorizations.append(value)
+    body = await read_body(scope, receive, MAX_BODY_BYTES)
+    return _RawRequest(authorizations, content_type, scope["query_string"], body)
+
+
+async def _refuse(scope: Scope, send: Send, error: AppError) -> None:
+    word = _OAUTH_WORD.get(error.code, error.code)
+    if word not in _OAUTH_CODES:
+        word = "server_error"
+    TOKENS_REFUSED.labels(word).inc()
+    events.gather(
+        Event.CLIENT_AUTHENTICATION_FAILED if word == "invalid_client" else Event.TOKEN_REFUSED,
+        request_id=scope.get("flex.request_id"),
+        client_id=scope.get("flex.client_id"),
+        error=word,
+        reason=error.reason,
+    )
+    headers = [JSON, NO_STORE, _PRAGMA, *error_headers(error)]
+    if word == "invalid_client":
+        headers.append(_BASIC_CHALLENGE)
+    await send_body(send, error.status, _encode(_Refusal(word, error.detail)), headers)

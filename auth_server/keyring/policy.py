@@ -1,0 +1,15 @@
+"""The bounds of key rotation as the settings give them: one place for servers and operators."""
+
+from auth_server.keyring.ring import KeyPolicy
+from auth_server.settings import AuthSettings
+
+LONGEST_TTL_S = 3600
+
+
+def ring_policy(settings: AuthSettings) -> KeyPolicy:
+    """Make the policy: caches may serve a key set a little beyond its age, clients may have a TTL of their own."""
+    return KeyPolicy(
+        max_age_s=settings.jwks_max_age_s,
+        stale_s=settings.jwks_stale_s,
+        ttl_s=max(settings.access_token_ttl_s, LONGEST_TTL_S),
+    )

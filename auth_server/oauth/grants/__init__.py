@@ -1,0 +1,1 @@
+"""One file a grant type; a grant holds only what differs from the others."""

@@ -1,0 +1,31 @@
+"""Authorization server metadata (RFC 8414): only what is really offered."""
+
+import msgspec
+
+from auth_server.oauth.server import GRANT_TYPES
+from auth_server.records import SECRET_BASIC, SECRET_POST
+from shared.scopes import ADMIN, MANAGEMENT
+
+
+class Metadata(msgspec.Struct, frozen=True):
+    """The members of RFC 8414 section 2 that hold here."""
+
+    issuer: str
+    token_endpoint: str
+    jwks_uri: str
+    service_documentation: str
+    scopes_supported: tuple[str, ...] = ("predict:*", "explain:*", *MANAGEMENT, ADMIN)
+    # REQUIRED by RFC 8414, and honestly empty while there is no authorization endpoint.
+    response_types_supported: tuple[str, ...] = ()
+    grant_types_supported: tuple[str, ...] = GRANT_TYPES
+    token_endpoint_auth_methods_supported: tuple[str, ...] = (SECRET_BASIC, SECRET_POST)
+
+
+def metadata(issuer: str) -> Metadata:
+    """Describe the server at ``issuer``."""
+    return Metadata(
+        issuer=issuer,
+        token_endpoint=f"{issuer}/oauth2/token",
+        jwks_uri=f"{issuer}/.well-known/jwks.json",
+        service_documentation=f"{issuer}/docs",
+    )

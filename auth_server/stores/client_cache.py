@@ -1,0 +1,110 @@
+"""Clients held in memory, so that issuing a token costs no store round trip.
+
+Holds up to 4,096 clients (about 1.5 KiB each), the oldest let go first; emptied entry by entry by following the
+change stream, and as a whole whenever that is not certainly up to date. Absent clients are never held.
+"""
+
+import asyncio
+from typing import Any
+
+from redis.asyncio import Redis
+
+from auth_server.records import Client
+from auth_server.stores.clients import CHANGES, Clients
+from shared.errors import AppError
+from shared.events import Event, emit
+from shared.store import store_errors
+
+MAX_CLIENTS = 4096
+BLOCK_MS = 500  # below the time-out of the store's sockets, so silence of a second means that the store is gone
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
+
+
+class ClientCache:
+    """The clients this worker uses. ``feed`` is a connection of its own: it spends its life in one blocking read."""
+
+    def __init__(self, clients: Clients, feed: Redis) -> None:
+        self._clients = clients
+        self._feed = feed
+        self._held: dict[str, Client] = {}
+        self._n_seen = 0
+        self._changed = 0  # counts everything that may have made a read in flight stale
+        self._following = asyncio.Event()
+
+    def held(self, client_id: str) -> Client | None:
+        """The client if it is in memory and certainly not older than the last change that reached this host."""
+        return self._held.get(client_id)
+
+    async def load(self, client_id: str) -> Client | None:
+        """Read a client from the store and hold it. Raises AppError store_unavailable."""
+        changed = self._changed
+        client = await self._clients.get(client_id)
+        # A change that came while the reply was under way may be newer than the reply: use it, but do not keep it.
+        if client is not None and changed == self._changed and self._following.is_set():
+            if len(self._held) >= MAX_CLIENTS:
+                del self._held[next(iter(self._held))]
+            self._held[client_id] = client
+        return client
+
+    async def wait_until_following(self) -> None:
+        """Wait until changes reach this worker."""
+        await self._following.wait()
+
+    @property
+    def following(self) -> bool:
+        """Whether changes reach this worker."""
+        return self._following.is_set()
+
+    async def follow(self) -> None:
+        """Follow the change stream for ever; run it as a task. What goes wrong empties the cache and is tried again."""
+        pause_s, lost = _FIRST_PAUSE_S, False
+        while True:
+            try:
+                position = await self._start()
+                if lost:
+                    emit(Event.STORE_RECOVERED, used_for="clients")
+                pause_s, lost = _FIRST_PAUSE_S, False
+                while True:
+                    position = await self._read(position)
+            except AppError as error:
+                if not lost:
+                    emit(Event.STORE_LOST, used_for="clients", reason=error.reason)
+                lost = True
+            finally:
+                self._forget_all()
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    async def _start(self) -> bytes:
+        """Find the end of the stream; from now on clients may be held."""
+        with store_errors():
+            last: Any = await self._feed.xrevrange(CHANGES, count=1)
+        position, self._n_seen = (last[0][0], int(last[0][1][b"n"])) if last else (b"0-0", 0)
+        self._following.set()
+        return position
+
+    async def _read(self, position: bytes) -> bytes:
+        with store_errors():
+            answer: Any = await self._feed.xread({CHANGES: position}, block=BLOCK_MS, count=1000)
+        if not answer:
+            return position
+        entries = answer[0][1] if isinstance(answer, list) else next(iter(answer.values()))[0]
+        for entry_id, fields in entries:
+            self._apply(fields)
+            position = entry_id
+        return position
+
+    def _apply(self, fields: dict[bytes, bytes]) -> None:
+        n_change = int(fields[b"n"])
+        self._changed += 1
+        if n_change != self._n_seen + 1:
+            self._held.clear()  # entries were trimmed before we saw them, or the store was replaced
+        else:
+            self._held.pop(fields[b"client"].decode(), None)
+        self._n_seen = n_change
+
+    def _forget_all(self) -> None:
+        self._following.clear()
+        self._changed += 1
+        self._held.clear()

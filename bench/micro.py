@@ -1,0 +1,97 @@
+"""Parts of one request, timed in process, each with rows and tokens that vary.
+
+Run as ``python -m bench.micro PLAN`` on the servers' core; prints one JSON object: microseconds by part, a list each
+(one value a repetition). Nothing is switched off: these are the functions that the servers call.
+"""
+
+import itertools
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench.traffic import attributes, record, rows
+from model_server.attribute import open_attribute
+from model_server.bearer import Bearer
+from model_server.bundles import load_bundle
+from model_server.scoring import score
+from shared.access_token import StaticKeySet, parse_key_set, verify_access_token
+
+REPEATS = 15
+N_ROWS = 1021
+
+
+class MicroPlan(msgspec.Struct, frozen=True):
+    """Real tokens of a real issuer, its published keys, and what they are checked against."""
+
+    attribute: str
+    models_dir: str
+    issuer: str
+    audience: str
+    jwks: str
+    tokens: list[str]
+
+
+def microseconds(call: Callable[[Any], object], arguments: Iterator[Any], count: int) -> float:
+    """Mean time of one call over ``count`` calls, each with the next argument; the loop itself is taken off."""
+    batch = list(itertools.islice(arguments, count))
+    started = time.perf_counter()
+    for _argument in batch:
+        pass
+    empty = time.perf_counter() - started
+    started = time.perf_counter()
+    for argument in batch:
+        call(argument)
+    return (time.perf_counter() - started - empty) / count * 1e6
+
+
+def parts(plan: MicroPlan) -> dict[str, tuple[Callable[[Any], object], Iterator[Any], int]]:
+    """Give the timed parts: what is called, with which arguments, how often."""
+    keys = StaticKeySet(parse_key_set(plan.jwks.encode(), plan.issuer))
+    clock = time.time
+    shipped = next(one for one in attributes(Path(plan.models_dir)) if one.id == plan.attribute)
+    attribute = open_attribute(load_bundle(shipped.folder))
+    bearer = Bearer(keys, issuer=plan.issuer, audience=plan.audience, attributes=[plan.attribute], clock=clock)
+    scopes = [{"headers": [(b"host", b"127.0.0.1"), (b"authorization", b"Bearer " + t.encode())]} for t in plan.tokens]
+    bodies = [msgspec.json.encode(record(n, row)) for n, row in enumerate(rows(shipped.columns, N_ROWS, seed=3))]
+    decoded = [attribute.decoder.decode(body) for body in bodies]
+    answers = [score(attribute, one) for one in decoded]
+    tokens = [token.encode() for token in plan.tokens]
+
+    def verify(token: bytes) -> object:
+        return verify_access_token(token, keys, issuer=plan.issuer, audience=plan.audience, now=clock())
+
+    def authenticate_cold(scope: Any) -> object:
+        bearer.forget()
+        return bearer.authenticate(scope)
+
+    predict, encode, cycle = attribute.model.predict_one, msgspec.json.Encoder().encode, itertools.cycle
+    return {
+        "memo hit": (bearer.authenticate, cycle(scopes), 5_000),
+        "cold verification": (authenticate_cold, cycle(scopes), 600),
+        "cold verification, token alone": (verify, cycle(tokens), 600),
+        "body to record": (attribute.decoder.decode, cycle(bodies), 5_000),
+        "trees, one row": (predict, cycle([one.values for one in decoded]), 3_000),
+        "record to answer, trees included": (lambda one: score(attribute, one), cycle(decoded), 3_000),
+        "answer to bytes": (encode, cycle(answers), 5_000),
+    }
+
+
+def main(plan_file: Path) -> None:
+    """Time every part in interleaved repetitions and print the figures."""
+    plan = msgspec.json.decode(plan_file.read_bytes(), type=MicroPlan)
+    timed = parts(plan)
+    figures: dict[str, list[float]] = {name: [] for name in timed}
+    for call, arguments, count in timed.values():
+        microseconds(call, arguments, count // 4)
+    for _ in range(REPEATS):
+        for name, (call, arguments, count) in timed.items():
+            figures[name].append(microseconds(call, arguments, count))
+    print(msgspec.json.encode(figures).decode())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

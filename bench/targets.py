@@ -1,0 +1,66 @@
+"""What has to be reached, and how a run compares. A target that was missed or not measured is named, never left out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench.plan import Results
+from bench.spread import Spread, paired_ratio, spread
+
+Reached = Callable[[Results], Spread | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One bound on one figure; ``at_least``: the figure must not be below it, else not above it."""
+
+    title: str
+    bound: float
+    at_least: bool
+    unit: str
+    reached: Reached
+
+    @property
+    def wanted(self) -> str:
+        """The bound in words."""
+        return f"{'≥' if self.at_least else '≤'} {self.bound:g}{self.unit}"
+
+    def verdict(self, figure: Spread | None) -> str:
+        """Compare the median with the bound."""
+        if figure is None:
+            return "not measured"
+        if figure.median >= self.bound if self.at_least else figure.median <= self.bound:
+            return "reached"
+        return f"**missed** by {abs(figure.median - self.bound) / self.bound:.0%}"
+
+
+def ratio(above: str, below: str) -> Reached:
+    """Rate of one case in units of another's, round by round."""
+    return lambda results: paired_ratio(results.rates(above), results.rates(below))
+
+
+def figure(*names: str) -> Reached:
+    """Figure that was noted under a name; of several, the one with the largest median."""
+
+    def worst(results: Results) -> Spread | None:
+        found = [one for one in (spread(results.figures.get(name, ())) for name in names) if one is not None]
+        return max(found, key=lambda one: one.median, default=None)
+
+    return worst
+
+
+TARGETS = (
+    Target("token endpoint ÷ raw RSA-2048 signing of one core", 0.72, True, "", ratio("token-32", "sign")),
+    Target("predict, warm tokens ÷ bare-ASGI floor", 0.75, True, "", ratio("predict-32", "floor-32")),
+    Target("predict, warm tokens ÷ naive stack", 6, True, "", ratio("predict-32", "naive-32")),
+    Target("memo hit, in process", 3, False, " µs", figure("micro: memo hit")),
+    Target("cold verification, in process", 60, False, " µs", figure("micro: cold verification")),
+    Target(
+        "model server, memory of one worker (RSS after load, all models)", 70, False, " MiB",
+        figure("model server: RSS after load, MiB"),
+    ),
+    Target("model server, exec to ready", 0.6, False, " s", figure("model server: exec to ready, s")),
+    Target(
+        "cheap endpoints while tokens are issued at full speed, p99", 10, False, " ms",
+        figure("cheap: JWKS p99, ms", "cheap: health p99, ms"),
+    ),
+)  # fmt: skip

