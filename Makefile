@@ -5,7 +5,8 @@ VENV := .venv
 PACKAGES := auth_server model_server shared cli flex_client
 LINTED := $(PACKAGES) training bench tests
 # The newest Python that is new enough and has venv; say `make PYTHON=/path/to/python3` for another one.
-PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 python3; do \
+PYTHON ?= $(eval PYTHON := $(FOUND_PYTHON))$(PYTHON)
+FOUND_PYTHON = $(shell for python in python3.14 python3.13 python3.12 python3.11 python3; do \
 	"$$python" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo "$$python" && break; done)
 

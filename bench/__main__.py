@@ -18,7 +18,7 @@ from bench.plan import GROUPS, Options, with_needs
 from bench.runner import Run, run
 from bench.stage import ScoresDifferError
 
-ROUNDS, SECONDS = 5, 3
+ROUNDS, SECONDS = 7, 2
 QUICK_ROUNDS, QUICK_SECONDS = 2, 1
 
 
@@ -29,8 +29,8 @@ def parser() -> argparse.ArgumentParser:
         description="Measure the servers beside the floor of this machine. Load stays on the loopback.",
         epilog="Groups: " + "; ".join(f"{name} ({what})" for name, what in GROUPS.items()) + ".",
     )
-    found.add_argument("--rounds", type=int, metavar="N", help="rounds of each case (default 5; quick 2)")
-    found.add_argument("--seconds", type=int, metavar="S", help="length of one round of one case (default 3; quick 1)")
+    found.add_argument("--rounds", type=int, metavar="N", help="rounds of each case (default 7; quick 2)")
+    found.add_argument("--seconds", type=int, metavar="S", help="length of one round of one case (default 2; quick 1)")
     found.add_argument("--only", metavar="GROUPS", help="comma-separated groups, with what their ratios need")
     found.add_argument("--quick", action="store_true", help="a smoke run of a minute; installs and writes nothing")
     found.add_argument("--attribute", default="grit", help="model to ask (default grit)")
@@ -47,8 +47,9 @@ def options_from(arguments: list[str]) -> Options:
         only = frozenset(asked.only.split(","))
         if unknown := sorted(only - set(GROUPS)):
             parser().error(f"unknown group {unknown[0]!r}; known are {', '.join(GROUPS)}")
-    rounds = asked.rounds or (QUICK_ROUNDS if asked.quick else ROUNDS)
-    seconds = asked.seconds or (QUICK_SECONDS if asked.quick else SECONDS)
+    usual = (QUICK_ROUNDS, QUICK_SECONDS) if asked.quick else (ROUNDS, SECONDS)
+    rounds = usual[0] if asked.rounds is None else asked.rounds
+    seconds = usual[1] if asked.seconds is None else asked.seconds
     if not (1 <= rounds <= 100 and 1 <= seconds <= 60):
         parser().error("rounds must be 1 to 100 and seconds 1 to 60")
     whole = not asked.only and not asked.quick

@@ -73,7 +73,8 @@ def name() -> str:
     if wrk is None:
         return "the project's own generator (asyncio; wrk is not installed)"
     banner = subprocess.run([wrk, "--version"], capture_output=True, text=True, check=False).stdout.split()
-    return "wrk " + (banner[1].split("-")[0] if len(banner) > 1 else "")
+    numbers = [part for word in banner[:2] for part in word.split("/") if part[:1].isdecimal()]
+    return " ".join(["wrk", *(number.split("-")[0] for number in numbers[:1])])
 
 
 def command(load: Load) -> list[str]:

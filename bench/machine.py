@@ -82,7 +82,7 @@ def description() -> str:
     model = _first_field("/proc/cpuinfo", "model name") or platform.machine()
     kib = _first_field("/proc/meminfo", "MemTotal").split()
     gib = f", {int(kib[0]) / 2**20:.0f} GiB" if kib else ""
-    count = len(os.sched_getaffinity(0))
+    count = os.cpu_count()
     try:
         system = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
     except OSError:

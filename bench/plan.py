@@ -108,16 +108,19 @@ class Results:
 
 
 SIGNING = Case("sign", "sign", "raw RSA-2048 signatures, one core", "signing", "", 1)
+# Partners of a ratio stand side by side: little changes on the machine between them.
 CASES = (
     SIGNING,
-    Case("floor-1", "floor", "floor: bare ASGI, memo, engine", "floor", "predict", 1),
-    Case("floor-32", "floor", "floor: bare ASGI, memo, engine", "floor", "predict", 32),
-    Case("token-1", "token", "token endpoint, client_credentials", "auth", "token", 1),
     Case("token-32", "token", "token endpoint, client_credentials", "auth", "token", 32),
+    Case("token-1", "token", "token endpoint, client_credentials", "auth", "token", 1),
+    Case("floor-1", "floor", "floor: bare ASGI, memo, engine", "floor", "predict", 1),
     Case("predict-1", "predict", "predict, warm tokens", "model", "predict", 1),
+    Case("naive-1", "naive", "naive stack, the same tokens and rows", "naive", "predict", 1),
+    Case("naive-32", "naive", "naive stack, the same tokens and rows", "naive", "predict", 32),
     Case("predict-32", "predict", "predict, warm tokens", "model", "predict", 32),
-    Case("predict-1pc-1", "predict", "predict, 1 % cold tokens", "model", "predict", 1, cold_every=100),
+    Case("floor-32", "floor", "floor: bare ASGI, memo, engine", "floor", "predict", 32),
     Case("predict-1pc-32", "predict", "predict, 1 % cold tokens", "model", "predict", 32, cold_every=100),
+    Case("predict-1pc-1", "predict", "predict, 1 % cold tokens", "model", "predict", 1, cold_every=100),
     Case(
         "predict-cold-32",
         "cold",
@@ -129,8 +132,6 @@ CASES = (
         max_seconds=1,
         max_rounds=3,
     ),
-    Case("naive-1", "naive", "naive stack, the same tokens and rows", "naive", "predict", 1),
-    Case("naive-32", "naive", "naive stack, the same tokens and rows", "naive", "predict", 32),
     Case("batch-1", "batch", "batch of 1,000 records", "model", "batch", 1, n_items=1000),
     Case("batch-4", "batch", "batch of 1,000 records", "model", "batch", 4, n_items=1000),
     Case("explain-1", "explain", "explain one record", "model", "explain", 1),

@@ -47,7 +47,7 @@ def demo(*, as_json: Annotated[bool, typer.Option("--json", help="Print the outc
 
 
 def _tell_all(console: "Console") -> Iterator[Told]:
-    from cli.demo_instance import Instance, interrupted_by_sigterm  # noqa: PLC0415 - --help need not load httpx
+    from cli.demo_instance import Instance, interrupted_by_sigterm  # noqa: PLC0415 - --help needs no httpx
     from cli.demo_story import Story  # noqa: PLC0415
     from shared.settings import Settings  # noqa: PLC0415
 

@@ -10,8 +10,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from random import SystemRandom
 from typing import Any, Self
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
@@ -88,22 +89,29 @@ class Instance:
             process.wait()
             raise DemoError(f"'flex serve {part}' did not stop within {_STOP_TIMEOUT_S:g} s.") from None
 
-    def flex(self, *arguments: str) -> dict[str, Any]:
-        """Run a ``flex`` command with ``--json`` and give what it prints. Raises DemoError."""
-        command = "flex " + " ".join(arguments[:2])
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a ``flex`` command on this instance. Raises DemoError if it does not end."""
         try:
-            done = subprocess.run(
-                [sys.executable, "-m", "cli.main", *arguments, "--json"],
+            return subprocess.run(
+                [sys.executable, "-m", "cli.main", *arguments],
                 cwd=self.folder,
                 env=self._environ,
+                stdin=subprocess.DEVNULL,
                 capture_output=True,
+                text=True,
                 timeout=_COMMAND_TIMEOUT_S,
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise DemoError(f"'{command}' did not end within {_COMMAND_TIMEOUT_S:g} s.") from None
+            command = " ".join(arguments[:2])
+            raise DemoError(f"'flex {command}' did not end within {_COMMAND_TIMEOUT_S:g} s.") from None
+
+    def flex(self, *arguments: str) -> dict[str, Any]:
+        """Run a ``flex`` command with ``--json`` and give what it prints. Raises DemoError."""
+        done = self.run(*arguments, "--json")
+        command = "flex " + " ".join(arguments[:2])
         if done.returncode != 0:
-            said = done.stderr.decode(errors="replace").strip().splitlines() or ["nothing"]
+            said = done.stderr.strip().splitlines() or ["nothing"]
             raise DemoError(f"'{command}' ended with exit code {done.returncode} and said: {said[-1]}")
         try:
             answer: dict[str, Any] = json.loads(done.stdout)
@@ -190,11 +198,16 @@ def interrupted_by_sigterm() -> Iterator[None]:
 
 
 def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+    """Choose ports that nobody listens on.
+
+    Below the range from which the kernel serves "any port": one of those could be taken by somebody's outgoing
+    connection before our server binds it.
+    """
+    free: list[int] = []
+    for port in SystemRandom().sample(range(20_000, 32_768), 200):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            free.append(port)
+        if len(free) == count:
+            return free
+    raise DemoError("No free ports were found between 20000 and 32767.")

@@ -39,7 +39,7 @@ class Story:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._account: Account | None = None
-        self._http = httpx.Client(base_url=instance.resource, verify=tls_context())
+        self._http = httpx.Client(base_url=instance.resource, verify=tls_context(), trust_env=False)
         self.steps = (
             Step("Start a store, an auth server and a model server", self._start),
             Step("Create a client that may use one attribute", self._create_client),

@@ -13,6 +13,7 @@ from shared.errors import AppError
 from shared.settings import SettingsError
 
 DEBUG_VARIABLE = "FLEX_DEBUG"
+_OUR_PACKAGES = frozenset({"auth_server", "cli", "flex_client", "model_server", "shared"})
 
 
 def print_json(answer: Any) -> None:
@@ -38,8 +39,8 @@ def sentence_of(error: Exception) -> str:
     if isinstance(error, AppError):
         fields = "".join(f" {problem.pointer}: {problem.message}" for problem in error.errors)
         return error.detail + fields
-    # By name: importing the client costs more than most commands take.
-    if any(kind.__module__.startswith("flex_client.") for kind in type(error).__mro__):
+    # Our own exceptions are written for whoever reads them; by name, as importing them all would be slow.
+    if type(error).__module__.partition(".")[0] in _OUR_PACKAGES:
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}{f': {error.filename}' if error.filename else ''}"

@@ -148,7 +148,7 @@ def _example(client: "FlexClient", attribute_id: str) -> Mapping[str, Any]:
 
 def _tell_prediction(answer: "Prediction") -> None:
     if answer.score is None or answer.interval80 is None:
-        typer.echo(f"{answer.attribute}: too little is known ({answer.coverage:.0%} of what the model uses).")
+        _tell_too_little(answer)
     else:
         low, high = answer.interval80
         typer.echo(f"{answer.attribute}: {_amount(answer.score, answer.unit)}, {answer.band}")
@@ -157,13 +157,19 @@ def _tell_prediction(answer: "Prediction") -> None:
 
 
 def _tell_explanation(answer: "Explanation") -> None:
-    if answer.score is not None:
+    if answer.score is None:
+        _tell_too_little(answer)
+    else:
         typer.echo(f"{answer.attribute}: {_amount(answer.score, answer.unit)}")
     for reason in answer.reasons:
         typer.echo(f"  • {one_line(reason)}")
     if answer.would_narrow_most is not None:
         typer.echo(f"  {one_line(answer.would_narrow_most.message)}")
     _tell_remarks(answer)
+
+
+def _tell_too_little(answer: "Prediction | Explanation") -> None:
+    typer.echo(f"{answer.attribute}: no score, too little is known ({answer.coverage:.0%} of what the model uses).")
 
 
 def _tell_remarks(answer: "Prediction | Explanation") -> None:

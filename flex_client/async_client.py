@@ -22,7 +22,7 @@ from flex_client.credentials import ClientCredentials
 from flex_client.demo_file import DemoFile
 from flex_client.explanations import Explanation
 from flex_client.replies import no_answer
-from flex_client.token_endpoint import tls_context
+from flex_client.token_endpoint import tls_context, trusts_environ
 
 T = TypeVar("T")
 
@@ -46,7 +46,12 @@ class AsyncFlexClient:
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self._http = httpx.AsyncClient(
-            base_url=self.base_url, auth=auth, timeout=timeout, transport=transport, verify=tls or tls_context()
+            base_url=self.base_url,
+            auth=auth,
+            timeout=timeout,
+            transport=transport,
+            verify=tls or tls_context(),
+            trust_env=trusts_environ(self.base_url),
         )
 
     @classmethod

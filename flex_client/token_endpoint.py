@@ -5,7 +5,7 @@ import ssl
 from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlsplit
 
 import httpx
 
@@ -20,6 +20,14 @@ LONGEST_LIFE_S = 86400.0
 def tls_context() -> ssl.SSLContext:
     """The process's one TLS context: loading the certificate authorities costs tens of milliseconds."""
     return httpx.create_ssl_context()
+
+
+def trusts_environ(url: str) -> bool:
+    """Whether the environment's proxies may be used for an address: not for this machine itself."""
+    try:
+        return urlsplit(url).hostname not in {"localhost", "127.0.0.1", "::1"}
+    except ValueError:
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +63,15 @@ class TokenEndpoint:
         self._form |= {name: text for name, text in (("scope", scope), ("resource", resource)) if text}
         self._tls = tls
 
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"verify": self._tls or tls_context(), "trust_env": trusts_environ(self.url)}
+
     def fetch(self, timeout_s: float) -> Grant:
         """Ask for a token; ``timeout_s`` bounds each phase of the call."""
         try:
             # A client per fetch: one call in many minutes needs no pool, and a pool would belong to one event loop.
-            with httpx.Client(verify=self._tls or tls_context(), timeout=timeout_s) as http:
+            with httpx.Client(**self._options, timeout=timeout_s) as http:
                 response = http.post(self.url, data=self._form, headers=self._headers)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._unreachable(error) from None
@@ -68,7 +80,7 @@ class TokenEndpoint:
     async def fetch_async(self, timeout_s: float) -> Grant:
         """Ask for a token; ``timeout_s`` bounds each phase of the call."""
         try:
-            async with httpx.AsyncClient(verify=self._tls or tls_context(), timeout=timeout_s) as http:
+            async with httpx.AsyncClient(**self._options, timeout=timeout_s) as http:
                 response = await http.post(self.url, data=self._form, headers=self._headers)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._unreachable(error) from None

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 
@@ -25,11 +26,15 @@ from shared.http import HotRoute, HttpEdge
 
 Attributes = Mapping[str, Attribute]
 DRAINING = "draining"
+# A batch in the pool keeps the interpreter for this long before the event loop gets its turn. Python's 5 ms are too
+# long beside calls of 0.1 ms: under a steady load of batches twice as many single predictions get through with 0.5 ms.
+SWITCH_INTERVAL_S = 0.0005
 
 
 def create_app() -> ASGIApp:
     """Build the model server from the environment, with the keys of ``FLEX_ISSUER`` and the bundles of the folder."""
     events.configure(server="model")
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     settings = ModelSettings.read()
     keys = RemoteKeys(
         settings.issuer,

@@ -1,11 +1,12 @@
 """An attribute that is ready to serve: everything one bundle needs to answer, made once and never changed."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from model_server import schema
-from model_server.answers import AnswerMaker, ModelRef, answer_maker
+from model_server.answers import AnswerMaker, ModelRef, answer_maker, to_4_decimals
 from model_server.bundles import Bundle, BundleError, Loaded, load_all
 from model_server.engine import EngineError, Model
 from model_server.fields import Feature
@@ -35,6 +36,11 @@ class Attribute:
     is_probability: bool
     card: str
     path: Path
+
+    def coverage(self, missing: Iterable[str]) -> float:
+        """Return how much of the model's total gain rests on the features present, 0 to 1, to 4 decimals."""
+        shares = self.gain_shares
+        return to_4_decimals(max(0.0, 1.0 - sum([shares[name] for name in missing])))
 
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON Schema of a request body."""

@@ -15,7 +15,6 @@ from model_server.answers import FULL_COVERAGE, MIN_COVERAGE, ModelRef, half_wid
 from model_server.attribute import Attribute
 from model_server.metadata import FeatureNote
 from model_server.records import Record
-from model_server.scoring import coverage
 from shared.errors import AppError
 
 MAX_REASONS = 3
@@ -88,7 +87,7 @@ def explain(attribute: Attribute, record: Record) -> Explanation | Unexplained:
 
     AppError `internal_error` should contributions ever fail to add up to the score: a wrong reason is worse than none.
     """
-    covered = coverage(attribute, record.missing) if record.missing else 1.0
+    covered = attribute.coverage(record.missing) if record.missing else 1.0
     if covered < MIN_COVERAGE:
         return Unexplained(
             record.id,
@@ -136,7 +135,7 @@ def narrowing(attribute: Attribute, record: Record, covered: float) -> Narrowing
     if feature is None or not attribute.gain_shares[feature]:
         return None
     interval = attribute.metadata.interval
-    then = coverage(attribute, [name for name in record.missing if name != feature])
+    then = attribute.coverage([name for name in record.missing if name != feature])
     now_half = half_width(interval, covered) if covered >= MIN_COVERAGE else None
     then_half = half_width(interval, then) if then >= MIN_COVERAGE else None
     gained = to_4_decimals(now_half - then_half) if now_half is not None and then_half is not None else 0.0

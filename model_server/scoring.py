@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from model_server.answers import MIN_COVERAGE, Answer, Insufficient, to_4_decimals
+from model_server.answers import MIN_COVERAGE, Answer, Insufficient
 from model_server.attribute import Attribute
 from model_server.records import Profile, Record
 from shared.errors import AppError
@@ -13,7 +13,7 @@ Result = Answer | Insufficient | AppError
 
 def score(attribute: Attribute, record: Record) -> Answer | Insufficient:
     """Score one record in the calling thread; microseconds, so it may stay on the event loop."""
-    covered = coverage(attribute, record.missing) if record.missing else 1.0
+    covered = attribute.coverage(record.missing) if record.missing else 1.0
     if covered < MIN_COVERAGE:
         return insufficient(attribute, record, covered)
     return attribute.answer(record, covered, attribute.model.predict_one(record.values))
@@ -30,7 +30,7 @@ def score_batch(attribute: Attribute, records: Sequence[Record | AppError]) -> l
         if isinstance(record, AppError):
             results.append(record)
             continue
-        covered = coverage(attribute, record.missing) if record.missing else 1.0
+        covered = attribute.coverage(record.missing) if record.missing else 1.0
         results.append(insufficient(attribute, record, covered))
         if covered >= MIN_COVERAGE:
             scored.append((index, record, covered))
@@ -44,12 +44,6 @@ def score_profile(attributes: Iterable[Attribute], profile: Profile) -> list[Res
     """Score one record by many attributes, in their order; an attribute that can't read it gives its error."""
     taken = [(attribute, attribute.decoder.take(profile)) for attribute in attributes]
     return [found if isinstance(found, AppError) else score(attribute, found) for attribute, found in taken]
-
-
-def coverage(attribute: Attribute, missing: Iterable[str]) -> float:
-    """Return how much of the model's total gain rests on the features present, 0 to 1, to 4 decimals."""
-    shares = attribute.gain_shares
-    return to_4_decimals(max(0.0, 1.0 - sum([shares[name] for name in missing])))
 
 
 def insufficient(attribute: Attribute, record: Record, covered: float) -> Insufficient:

@@ -75,7 +75,6 @@ class EmbeddedStore:
         self.folder = (var_dir / "store").absolute()
         self._program = program
         self._user_lock: int | None = None
-        self._child: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self.attach()
@@ -110,10 +109,17 @@ class EmbeddedStore:
         """
         self._make_folder()
         with self._locked("start.lock"):
-            if self._user_lock is None:
-                self._user_lock = self._open("users.lock")
-                fcntl.flock(self._user_lock, fcntl.LOCK_SH)
-            return self._start_if_dead()
+            if self._user_lock is not None:
+                return self._start_if_dead()
+            lock = self._open("users.lock")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH)
+                started = self._start_if_dead()
+            except BaseException:
+                os.close(lock)
+                raise
+            self._user_lock = lock
+            return started
 
     def release(self) -> None:
         """Let go of the store; the last one to do so stops the server, after its last write is synced."""
@@ -132,8 +138,6 @@ class EmbeddedStore:
 
     def is_running(self) -> bool:
         """Whether a server process of this folder lives (it may be frozen or still loading)."""
-        if self._child is not None and self._child.poll() is not None:
-            self._child = None  # reap it: a zombie holds no lock, but stays in the process table
         if not self.folder.is_dir():
             return False
         fd = self._open("server.lock")
@@ -170,27 +174,25 @@ class EmbeddedStore:
         try:
             started = _try_lock(fd)
             if started:
-                self._child = self._spawn(fd)
+                self._spawn(fd)
         finally:
             os.close(fd)  # the server keeps its own copy, and so the lock
         while not self.is_ready():
-            if self._child is not None and self._child.poll() is not None:
-                code, self._child = self._child.returncode, None
-                raise EmbeddedStoreError(
-                    f"The store ended while it was starting (exit code {code}){self._last_words()}"
-                )
+            if not self.is_running():
+                raise EmbeddedStoreError(f"The store ended while it was starting{self._last_words()}")
             if time.monotonic() > deadline:
                 raise EmbeddedStoreError(f"The store in {self.folder} does not answer{self._last_words()}")
             time.sleep(_POLL_S)
         return started
 
-    def _spawn(self, lock_fd: int) -> subprocess.Popen[bytes]:
+    def _spawn(self, lock_fd: int) -> None:
         program = self._program or find_server()
         path = self.socket_path
         path.unlink(missing_ok=True)
-        # Its own session and no death signal: it outlives us, so that other processes on it are not cut off.
-        return subprocess.Popen(  # noqa: S603 - a program that we chose, no shell
-            [str(program), "--dir", str(self.folder), "--unixsocket", str(path), *_OPTIONS],
+        # The shell leaves at once, so the server is nobody's child: it outlives us, no death of ours reaches the other
+        # processes that use it, and nobody has to collect its exit code.
+        subprocess.run(  # noqa: S603 - a program that we chose; the shell sees it as arguments only
+            ["/bin/sh", "-c", '"$0" "$@" &', program, "--dir", self.folder, "--unixsocket", path, *_OPTIONS],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -198,6 +200,7 @@ class EmbeddedStore:
             pass_fds=(lock_fd,),
             start_new_session=True,
             umask=0o077,
+            check=True,
         )
 
     def _stop_server(self) -> None:

@@ -21,7 +21,9 @@ _JOIN_AT_MOST = 65536
 _TOKEN_CHARACTERS = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")  # RFC 9110 section 5.6.2
 # Encoded lines of headers that say the same in nearly every answer; never more than 256, never emptied.
 _lines: dict[tuple[bytes, bytes], bytes] = {}
-_LINES_AT_MOST = 256
+# Names that were found well-formed, as sent -> in lower case; never more than 256, never emptied.
+_names: dict[bytes, bytes] = {}
+_MEMO_AT_MOST = 256
 _REPEATED = frozenset(
     {b"cache-control", b"content-type", b"pragma", b"referrer-policy", b"vary", b"x-content-type-options"}
 )
@@ -184,9 +186,7 @@ class RequestCycle:
 
     def _line(self, pair: tuple[bytes, bytes]) -> bytes:
         """Encode a header line that is not in ``_lines``; framing and closing are decided here, not by the headers."""
-        name, value = pair[0].lower(), pair[1]
-        if not name or not _TOKEN_CHARACTERS.issuperset(name):
-            raise RuntimeError("a header name has a character that is not allowed")
+        name, value = _names.get(pair[0]) or _checked_name(pair[0]), pair[1]
         if b"\n" in value or b"\r" in value or b"\0" in value:  # RFC 9110 section 5.5: response splitting
             raise RuntimeError("a header value has a line break or a NUL")
         if name == b"content-length":
@@ -197,7 +197,7 @@ class RequestCycle:
         elif name == b"transfer-encoding":
             return b""
         line = b"%b: %b\r\n" % (name, value)
-        if name in _REPEATED and len(_lines) < _LINES_AT_MOST:
+        if name in _REPEATED and len(_lines) < _MEMO_AT_MOST:
             _lines[pair[0], value] = line
         return line
 
@@ -246,3 +246,12 @@ _TAKEN = bytearray()  # marks a body that the application has received whole
 def _chunk(body: bytes, *, last: bool) -> bytes:
     piece = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
     return piece + b"0\r\n\r\n" if last else piece
+
+
+def _checked_name(raw_name: bytes) -> bytes:
+    name = raw_name.lower()
+    if not name or not _TOKEN_CHARACTERS.issuperset(name):
+        raise RuntimeError("a header name has a character that is not allowed")
+    if len(_names) < _MEMO_AT_MOST:
+        _names[raw_name] = name
+    return name

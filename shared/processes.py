@@ -18,7 +18,7 @@ EXIT_START_FAILED = 3  # a server that could not start: the same start would fai
 _PR_SET_PDEATHSIG = 1
 _SETTLED_S = 60.0
 _BACKOFF_CAP_S = 10.0
-_POLL_S = 0.02
+_POLL_S = 0.05
 
 
 def die_with_parent() -> None:

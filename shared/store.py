@@ -6,7 +6,7 @@ server for more than 40 s; so no call is repeated here, and each ends within ``S
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
@@ -116,27 +116,44 @@ async def is_ready(client: Redis) -> bool:
         return False
 
 
+def refusal(server: Mapping[str, Any]) -> str:
+    """Say why a server that gives this ``INFO`` must not be used; empty if it may."""
+    version, policy = str(server.get("redis_version", "0")), server.get("maxmemory_policy", "noeviction")
+    if int(version.partition(".")[0]) < _MIN_VERSION:
+        return f"The store is version {version}; Redis 7 or newer, or Valkey, is needed."
+    if policy != "noeviction":
+        return (
+            f"The store's maxmemory-policy is {policy}: it would forget clients and revocations under memory "
+            "pressure. Set it to noeviction."
+        )
+    return ""
+
+
 async def check(client: Redis) -> None:
     """Look once whether this store may be trusted with state.
 
-    Raises StoreRefusedError for a version below 7 or an eviction policy (it would drop clients and revocations when
-    memory runs out), AppError store_unavailable when it does not answer. No append-only file is an event, not a
-    refusal: a replica set may have its own durability.
+    Raises StoreRefusedError for a version below 7 or an eviction policy, AppError store_unavailable when it does not
+    answer. No append-only file is an event, not a refusal: a replica set may have its own durability.
     """
     with store_errors():
         reply = await client.info()
     nodes = [value for value in reply.values() if isinstance(value, dict) and "redis_version" in value] or [reply]
-    for node in nodes:
-        version, policy = str(node.get("redis_version", "0")), node.get("maxmemory_policy", "noeviction")
-        if int(version.partition(".")[0]) < _MIN_VERSION:
-            raise StoreRefusedError(f"The store is version {version}; Redis 7 or newer, or Valkey, is needed.")
-        if policy != "noeviction":
-            raise StoreRefusedError(
-                f"The store's maxmemory-policy is {policy}: it would forget clients and revocations under memory "
-                "pressure. Set it to noeviction."
-            )
+    for node in nodes:  # a cluster answers with one INFO a node
+        if reason := refusal(node):
+            raise StoreRefusedError(reason)
         if not node.get("aof_enabled", 1):
             events.emit(Event.INSECURE_OPTION, option="store_without_append_only_file")
+
+
+async def close(client: Redis) -> None:
+    """Close a client with the connections to its sentinels, if it has some."""
+    await client.aclose()
+    for sentinel in getattr(getattr(client, "connection_pool", None), "sentinel_manager", _NoSentinels).sentinels:
+        await sentinel.aclose()
+
+
+class _NoSentinels:
+    sentinels: Sequence[Redis] = ()
 
 
 @asynccontextmanager
@@ -158,7 +175,7 @@ async def open_store(settings: Settings) -> AsyncIterator[Redis]:
         if keeper is not None:
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
-        await client.aclose()
+        await close(client)
         if embedded is not None:
             await asyncio.to_thread(embedded.release)
 

@@ -57,15 +57,15 @@ class ClientCache:
         return self._following.is_set()
 
     async def follow(self) -> None:
-        """Follow the change stream for ever; run it as a task. What goes wrong empties the cache and is tried again."""
+        """Follow the change stream until cancelled. What goes wrong empties the cache and is tried again."""
         pause_s, lost = _FIRST_PAUSE_S, False
-        while True:
+        while not _cancelled():
             try:
                 position = await self._start()
                 if lost:
                     emit(Event.STORE_RECOVERED, used_for="clients")
                 pause_s, lost = _FIRST_PAUSE_S, False
-                while True:
+                while not _cancelled():
                     position = await self._read(position)
             except AppError as error:
                 if not lost:
@@ -108,3 +108,9 @@ class ClientCache:
         self._following.clear()
         self._changed += 1
         self._held.clear()
+
+
+def _cancelled() -> bool:
+    """Whether this task was told to end: redis-py loses a cancellation that comes together with a reply."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -18,9 +18,8 @@ class LineReader:
     What is held is at most one unfinished line and what one read of the server brought.
     """
 
-    def __init__(self, receive: Receive, timeout_s: float = LINE_TIMEOUT_S) -> None:
+    def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._timeout_s = timeout_s
         self._lines: deque[bytes | None] = deque()
         self._unfinished = bytearray()
         self._too_long = False
@@ -33,7 +32,7 @@ class LineReader:
         (however many bytes came meanwhile) or when the client is gone.
         """
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(LINE_TIMEOUT_S):
                 while not self._lines and self._more:
                     await self._read()
         except TimeoutError:

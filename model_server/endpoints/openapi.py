@@ -64,6 +64,22 @@ _SCHEMAS: Json = {
             "would_narrow_most": {"type": ["object", "null"]},
         },
     },
+    "Unexplained": {
+        "type": "object",
+        "description": "Less than half of what the model rests on is known: no score to explain.",
+        "properties": {**_COMMON, "status": {"const": "insufficient_data"}, "would_narrow_most": {"type": "object"}},
+        "required": [*_COMMON, "status", "would_narrow_most"],
+    },
+    "Attribute": {
+        "type": "object",
+        "properties": {
+            **dict.fromkeys(("id", "title", "version"), _STRING),
+            "card": {"type": "string", "contentMediaType": "text/markdown"},
+            "schema": {"type": "object", "description": "JSON Schema (draft 2020-12) of a record."},
+            "example": {"type": "object", "description": "A ready-to-send body."},
+        },
+        "required": ["id", "title", "version", "card", "schema", "example"],
+    },
     "Problem": {
         "type": "object",
         "description": "RFC 9457 members and the inference protocol's `error`; `instance` is the request id.",
@@ -107,8 +123,8 @@ def document(resource: str, issuer: str, attributes: Mapping[str, Attribute]) ->
         "security": [{"oauth2": []}],
         "paths": paths,
         "components": {
-            "schemas": _SCHEMAS,
-            "responses": {code: _problem_response(code) for code in (*_PROTECTED, *_SENT, "overloaded")},
+            "schemas": _SCHEMAS | {_record_name(each.id): _record(each) for each in attributes.values()},
+            "responses": {code: _problem_response(code) for code in (*_PROTECTED, *_SENT)},
             "securitySchemes": {"oauth2": _security(issuer, attributes)},
         },
     }
@@ -123,22 +139,31 @@ def _security(issuer: str, attributes: Iterable[str]) -> Json:
 
 def _attribute_paths(attribute: Attribute) -> Json:
     address, title = f"/v1/attributes/{attribute.id}", attribute.title
-    record = {key: value for key, value in attribute.json_schema().items() if key != "$schema"}
+    record = _ref(_record_name(attribute.id))
     predict, explain = [f"predict:{attribute.id}"], [f"explain:{attribute.id}"]
     answer = {"oneOf": [_ref("Answer"), _ref("Insufficient")]}
     example = attribute.example()
-    shown = {"type": "object", "properties": {"id": _STRING, "title": _STRING, "version": _STRING, "card": _STRING}}
+    explained = {"oneOf": [_ref("Explanation"), _ref("Unexplained")]}
     batch = _post(f"Score up to 1,000 records: {title}", predict, _records(record), _results(answer), None)
     batch["post"]["requestBody"]["content"]["application/x-ndjson"] = {
         "schema": {"type": "string", "description": "One record a line, any number of lines; answered line by line."}
     }
     batch["post"]["responses"]["200"]["content"]["application/x-ndjson"] = {"schema": {"type": "string"}}
     return {
-        address: _get(f"Card, schema and example: {title}", title, shown),
+        address: _get(f"Card, schema and example: {title}", title, _ref("Attribute")),
         f"{address}/predict": _post(f"Score one record: {title}", predict, record, answer, example),
         f"{address}/predict/batch": batch,
-        f"{address}/explain": _post(f"Explain one score: {title}", explain, record, _ref("Explanation"), example),
+        f"{address}/explain": _post(f"Explain one score: {title}", explain, record, explained, example),
     }
+
+
+def _record_name(attribute_id: str) -> str:
+    return f"Record-{attribute_id}"
+
+
+def _record(attribute: Attribute) -> Json:
+    # OpenAPI 3.1 names the dialect once for the whole document, and this is its default.
+    return {key: value for key, value in attribute.json_schema().items() if key != "$schema"}
 
 
 def _records(record: Json) -> Json:

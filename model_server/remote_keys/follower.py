@@ -130,14 +130,20 @@ class RemoteKeys:
 
     async def run(self) -> None:
         """Follow the issuer until cancelled."""
-        client = await asyncio.to_thread(self._open_client, self._issuer)
-        async with client:
+        async with await self._opened() as client:
             while True:
                 delay_s = await self.refresh(client)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay_s):
                         await self._wanted.wait()
                 self._wanted.clear()
+
+    async def _opened(self) -> "httpx.AsyncClient":
+        while True:
+            try:
+                return await asyncio.to_thread(self._open_client, self._issuer)
+            except Exception as problem:  # noqa: BLE001 - for example a CA bundle that can't be read
+                await asyncio.sleep(self._failed("failed", Event.INTERNAL_ERROR, type(problem).__name__))
 
     async def refresh(self, client: "httpx.AsyncClient") -> float:
         """Fetch once, take over what is good, and give the seconds until the next fetch. Never raises but cancelled."""

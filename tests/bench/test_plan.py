@@ -9,6 +9,13 @@ def test_every_case_belongs_to_a_group_and_has_a_name_of_its_own():
     assert len({case.name for case in CASES}) == len(CASES)
 
 
+def test_partners_of_a_ratio_are_measured_one_after_the_other():
+    """What changes on the machine between them would be taken for a difference of theirs."""
+    names = [case.name for case in CASES]
+    for one, other in (("sign", "token-32"), ("floor-32", "predict-32"), ("naive-32", "predict-32")):
+        assert abs(names.index(one) - names.index(other)) == 1
+
+
 def test_only_takes_along_what_the_ratios_need():
     """A ratio without its other side says nothing."""
     assert with_needs(frozenset({"predict"})) == {"predict", "floor", "naive"}

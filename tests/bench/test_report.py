@@ -26,7 +26,7 @@ def test_reached_target_is_said_so():
     line = next(line for line in targets_table(measured()).splitlines() if "bare-ASGI floor" in line)
     assert "≥ 0.75" in line
     assert "0.90" in line
-    assert line.endswith("| reached |")
+    assert "| reached |" in line
 
 
 def test_missed_target_is_never_hidden():

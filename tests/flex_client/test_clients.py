@@ -247,6 +247,17 @@ def test_nan_is_refused_before_it_is_sent(upstream, client):
     assert upstream.seen == []
 
 
+def test_proxy_of_the_environment_is_not_asked_for_this_machine(upstream, monkeypatch):
+    """A development server works behind a company's proxy settings; other hosts do go through the proxy."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    upstream.answer = lambda _: (200, {"attributes": []})
+    with FlexClient(upstream.url, ClientCredentials(upstream.token_endpoint, "c", "s")) as client:
+        assert client.attributes() == []
+    auth = ClientCredentials(upstream.token_endpoint, "c", "s")
+    with FlexClient("http://models.example", auth) as client, pytest.raises(FlexError, match="No answer"):
+        client.attributes()
+
+
 def test_many_calls_share_one_connection(upstream, client):
     """A new connection for each call would cost more than the call."""
     upstream.answer = lambda _: (200, ANSWER)

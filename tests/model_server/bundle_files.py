@@ -118,7 +118,8 @@ def write_bundle(
     """Write one version folder under `models`; `text` replaces the model behind the back of its hash, `contents` do not."""
     table = metadata(trained, **changes)
     contents = {"golden.jsonl": golden(trained), "card.md": b"# A card\n", **(contents or {})}
-    table.setdefault("files", {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()})
+    if "files" not in changes:
+        table["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     folder = models / table["id"] / table["version"]
     folder.mkdir(parents=True)
     (folder / "attribute.toml").write_text(tomli_w.dumps(table), encoding="utf-8")

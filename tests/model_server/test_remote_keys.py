@@ -421,3 +421,20 @@ async def test_a_defect_does_not_stop_the_follower(site, client, keys, first, mo
     assert await keys.refresh(client) < 1
     (line,) = event_log.named(Event.INTERNAL_ERROR)
     assert line["reason"] == "TypeError"
+
+
+async def test_a_client_that_can_not_be_made_is_tried_again(site, clock, tmp_path, first, event_log):
+    """For example with a CA bundle that can't be read: an event, a pause, and another attempt."""
+    attempts = []
+
+    def fail_once(issuer: str):
+        attempts.append(issuer)
+        if len(attempts) == 1:
+            raise OSError("no such CA bundle")
+        return open_client(issuer)
+
+    keys = follow(site, clock, tmp_path, open_client=fail_once)
+    site.publish(first.jwk)
+    async with running(keys, until=lambda: keys.usable):
+        assert attempts == [site.url, site.url]
+    assert event_log.named(Event.INTERNAL_ERROR)[0]["reason"] == "OSError"

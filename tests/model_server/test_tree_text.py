@@ -1,6 +1,10 @@
 """Damaged trees are refused before the library could follow a bad index."""
 
+import random
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -131,3 +135,55 @@ def test_tree_deeper_than_the_bound_is_refused():
     text = repair_sizes(one_tree[: body[0]] + tree.encode() + b"\n\n" + one_tree[body[1] :])
     with pytest.raises(ModelTextError, match="deeper"):
         check_model_text(text)
+
+
+CHILD = """
+import math, sys
+from model_server.engine import EngineError, Model
+for line in sys.stdin.buffer:
+    n_features, length = map(int, line.split())
+    text = sys.stdin.buffer.read(length)
+    try:
+        model = Model(text, n_features)
+    except EngineError:
+        continue
+    for row in ((0.5,) * n_features, (math.nan,) * n_features, (-1e300,) * n_features):
+        model.predict_one(row), model.predict_many([row]), model.contributions(row)
+print("alive")
+"""
+WORDS = ["-1", "0", "1", "-5", "4", "99999999", "-2147483648", "4294967296", "nan", "inf", "1e308", "1e-320", "", "1_0"]
+
+
+def damaged(rng: random.Random) -> bytes:
+    """One to three random edits: a number, a byte, two lines exchanged, a line twice."""
+    text = TEXT
+    for _ in range(rng.choice([1, 1, 2, 3])):
+        kind = rng.random()
+        if kind < 0.6:
+            number = rng.choice(list(re.finditer(rb"(?<=[= ])-?[0-9.e+-]+(?=[ \n])", text)))
+            text = text[: number.start()] + rng.choice(WORDS).encode() + text[number.end() :]
+        elif kind < 0.8:
+            place = rng.randrange(len(text))
+            text = text[:place] + bytes([rng.choice(b"0123456789-. \n=eT[],")]) + text[place + 1 :]
+        else:
+            lines = text.split(b"\n")
+            one, other = rng.randrange(len(lines)), rng.randrange(len(lines))
+            lines[one], lines[other] = lines[other], lines[one] if kind < 0.9 else lines[other]
+            text = b"\n".join(lines)
+    return repair_sizes(text) if text.count(b"end of trees") and text.count(b"\n\n") and rng.random() < 0.7 else text
+
+
+def test_nothing_that_passes_kills_the_library():
+    """Random damage: what the check lets through is loaded, scored and explained in a child that must survive."""
+    rng, passed = random.Random(2026), []
+    for _ in range(1_500):
+        text = damaged(rng)
+        try:
+            passed.append((check_model_text(text), text))
+        except ModelTextError:
+            continue
+    assert len(passed) > 50
+    feed = b"".join(b"%d %d\n%s" % (len(facts.feature_names), len(text), text) for facts, text in passed)
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", CHILD], input=feed, cwd=root, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, b"alive\n")

@@ -5,6 +5,9 @@ import hmac
 import json
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from shared import access_token, base64url
 from shared.access_token import AccessToken, StaticKeySet, TokenRefused, verify_access_token
@@ -323,3 +326,54 @@ def test_refusals_repeat_nothing_of_the_token(issuer):
         )
     assert str(refusal.value) == "bad_claims"
     assert refusal.value.__suppress_context__
+
+
+@pytest.fixture(scope="session")
+def good_token(issuer):
+    return issuer.token()
+
+
+EDITS = st.tuples(st.integers(0, 800), st.integers(0, 3), st.binary(max_size=3))
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+@given(st.lists(EDITS, min_size=1, max_size=3))
+def test_an_edited_token_is_refused_and_nothing_else_ever_happens(issuer, good_token, edits):
+    """Bytes put in, taken out or replaced anywhere: TokenRefused, no other exception, no acceptance."""
+    raw_token = good_token
+    for start, n_removed, put_in in edits:
+        raw_token = raw_token[:start] + put_in + raw_token[start + n_removed :]
+    keys = StaticKeySet({issuer.kid: issuer.key})
+    if raw_token == good_token:
+        return
+    with pytest.raises(TokenRefused):
+        verify_access_token(raw_token, keys, issuer=ISSUER, audience=AUDIENCE, now=NOW)
+
+
+MEMBERS = st.sampled_from(["iss", "aud", "exp", "iat", "nbf", "sub", "client_id", "jti", "scope", "cnf", "act"])
+ODD = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5)
+
+
+@hypothesis_settings(max_examples=300, deadline=None)
+@given(
+    st.dictionaries(MEMBERS, ODD | st.lists(ODD, max_size=2) | st.dictionaries(st.text(max_size=2), ODD, max_size=2))
+)
+def test_odd_claims_never_raise_anything_else(odd):
+    """Whatever an issuer signs: accepted with typed claims, or TokenRefused."""
+    claims = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "exp": NOW + 9,
+        "iat": NOW,
+        "sub": "s",
+        "client_id": "c",
+        "jti": "j",
+    } | odd
+    try:
+        token = access_token._read_claims(json.loads(json.dumps(claims)), None, AUDIENCE)
+        token.check_time(NOW)
+    except TokenRefused:
+        return
+    assert all(isinstance(text, str) and text for text in (token.subject, token.client_id, token.token_id))
+    assert 0 <= token.expires_at <= 2**53
+    assert "cnf" not in odd

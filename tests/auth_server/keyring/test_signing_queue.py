@@ -1,7 +1,6 @@
 """The signing queue on a real loop: fair, bounded, and never more than one signature an iteration."""
 
 import asyncio
-import time
 
 import pytest
 
@@ -40,7 +39,7 @@ async def test_cheap_work_runs_between_two_signatures(signer, clock):
 
 
 async def test_sockets_are_served_while_tokens_are_signed(signer, clock):
-    """An echo over a real socket keeps its turn-around while the queue never runs empty."""
+    """An echo over a real socket comes back after a few signatures, though the queue never runs empty."""
 
     async def echo(reader, writer) -> None:
         while line := await reader.readline():
@@ -49,33 +48,29 @@ async def test_sockets_are_served_while_tokens_are_signed(signer, clock):
 
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-    queue, busy, waited = SigningQueue(signer), True, []
+    queue, busy, n_signed, waited = SigningQueue(signer), True, 0, []
 
     async def load() -> None:
+        nonlocal n_signed
         while busy:
             await queue.sign(claims(clock))
+            n_signed += 1
 
-    loaders = [asyncio.create_task(load()) for _ in range(10)]
-    for _ in range(30):
-        started = time.perf_counter()
+    loaders = [asyncio.create_task(load()) for _ in range(40)]
+    for _ in range(20):
+        before = n_signed
         writer.write(b"ping\n")
         assert await reader.readline() == b"ping\n"
-        waited.append(time.perf_counter() - started)
+        waited.append(n_signed - before)
     busy = False
     await asyncio.gather(*loaders)
     writer.close()
     await writer.wait_closed()
     server.close()
     await server.wait_closed()
-    # Three passes of the loop carry one echo; ten signatures in a row would be 4 ms more on any machine.
-    signature_s = min(_timed(lambda: signer.sign(claims(clock))) for _ in range(10))
-    assert sorted(waited)[len(waited) // 2] < 8 * signature_s
-
-
-def _timed(act) -> float:
-    started = time.perf_counter()
-    act()
-    return time.perf_counter() - started
+    # Counted, not timed: three or four passes of the loop carry one echo; a queue that ran dry would make it 40.
+    assert n_signed > 40
+    assert sorted(waited)[len(waited) // 2] <= 10
 
 
 async def test_first_come_first_signed(signer, clock):

@@ -1,0 +1,108 @@
+"""The last known set on disk, so that a process that starts while the store is away knows what it knew.
+
+Authenticated with the feed key, mode 0600, replaced in one step (temporary file, fsync, rename), at most 64 MiB (four
+million tokens). Several processes may share one file: each write is whole, and one that is still young is left alone.
+"""
+
+import hmac
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from shared.revocations.feed_key import FeedKey
+from shared.revocations.revoked import Contents
+
+MAX_BYTES = 64 * 1024 * 1024
+_CODE_BYTES = 32
+
+
+class SnapshotProblem(Exception):  # noqa: N818 - not an error of ours
+    """The file can't be used or written; ``reason`` is one fixed word."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """A set, and the time (UTC ms, of the heartbeat that confirmed it) up to which it is complete."""
+
+    as_of_ms: int
+    contents: Contents
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Snapshot).decode
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotFile:
+    """Where the snapshot rests. ``every_s`` is how long a written one is left alone (0: never)."""
+
+    path: Path
+    key: FeedKey
+    every_s: float = 30.0
+    wall_clock: Callable[[], float] = time.time
+
+    def load(self) -> Snapshot | None:
+        """Read it; None if there is none. Raises SnapshotProblem if it is damaged, forged, too large or unreadable."""
+        try:
+            with self.path.open("rb") as file:
+                raw = file.read(MAX_BYTES + 1)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            raise SnapshotProblem("unreadable") from None
+        if len(raw) > MAX_BYTES:
+            raise SnapshotProblem("too_large")
+        body, code = raw[:-_CODE_BYTES], raw[-_CODE_BYTES:]
+        if not hmac.compare_digest(self._code(body), code):
+            raise SnapshotProblem("not_authentic")
+        try:
+            return _decode(body)
+        except msgspec.MsgspecError:
+            raise SnapshotProblem("malformed") from None
+
+    def is_due(self) -> bool:
+        """Whether the file is missing or older than ``every_s``, whoever wrote it."""
+        try:
+            age_s = self.wall_clock() - self.path.stat().st_mtime
+        except OSError:
+            return True
+        return not 0 <= age_s < self.every_s
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Replace the file; some 100 ms a million tokens, so call it in a thread. Raises SnapshotProblem."""
+        body = _encode(snapshot)
+        if len(body) + _CODE_BYTES > MAX_BYTES:
+            raise SnapshotProblem("too_large")
+        try:
+            self._replace(body + self._code(body))
+        except OSError:
+            raise SnapshotProblem("unwritable") from None
+
+    def _replace(self, content: bytes) -> None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=".revocations-")  # made with mode 0600
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(descriptor)
+            Path(temporary).replace(self.path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _code(self, body: bytes) -> bytes:
+        return self.key.authenticator(b"snapshot").mac(body)

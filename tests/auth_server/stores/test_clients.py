@@ -1,0 +1,269 @@
+"""Clients in the store: atomic writes, paging, and a cache that is never older than the last change."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from auth_server.records import Client, ClientSecret
+from auth_server.stores import client_cache, clients
+from auth_server.stores.client_cache import ClientCache
+from auth_server.stores.clients import CHANGES, Clients
+from shared.embedded_store import EmbeddedStore
+from shared.errors import AppError
+from shared.events import Event
+from shared.store import connect
+
+NOW = 1_800_000_000.0
+PERMANENT = ("flex:{clients}:client:", *(f"flex:{{clients}}:{name}" for name in ("index", "demo", "pepper")))
+FEED = ("flex:{clients}:changes", "flex:{clients}:n_changes")
+
+
+@pytest.fixture
+async def store(settings):
+    """An embedded store of this test's own."""
+    embedded = EmbeddedStore(settings.var_dir)
+    await asyncio.to_thread(embedded.attach)
+    connection = connect(settings)
+    yield connection
+    await connection.aclose()
+    await asyncio.to_thread(embedded.release)
+
+
+@pytest.fixture
+async def cache(store, settings):
+    """A cache that follows the store."""
+    feed = connect(settings)
+    following = ClientCache(Clients(store), feed)
+    task = asyncio.create_task(following.follow())
+    await asyncio.wait_for(following.wait_until_following(), 5)
+    yield following
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await feed.aclose()
+
+
+def secret(number, created_at=NOW, expires_at=None):
+    return ClientSecret(secret_hash=bytes([number]) * 32, created_at=created_at, expires_at=expires_at)
+
+
+def client(client_id="test-0123456789ab", **changes):
+    """A client with every field set to something telling."""
+    usual = Client(
+        client_id=client_id,
+        name="Tést [x]",
+        scopes=("predict:grit", "explain:*"),
+        resources=("https://a.example",),
+        secrets=(secret(1),),
+        created_at=NOW + 0.123456,
+        token_ttl_s=600,
+    )
+    return replace(usual, **changes)
+
+
+def code(error):
+    return error.value.code
+
+
+async def test_what_is_created_comes_back_as_it_was(store):
+    """Every field; another id gives None; the same id again is a conflict."""
+    held = Clients(store)
+    full = client(secrets=(secret(1, expires_at=NOW + 5.25), secret(2)), disabled_at=NOW, demo=True)
+    await held.create(full)
+    assert await held.get(full.client_id) == full
+    assert await held.get("nobody-0123456789ab") is None
+    with pytest.raises(AppError) as error:
+        await held.create(client())
+    assert code(error) == "conflict"
+
+
+async def test_of_many_that_create_one_id_at_once_one_wins(store):
+    """The script decides, not a look before it."""
+    held = Clients(store)
+    attempts = [held.create(client(name=f"n{number}")) for number in range(20)]
+    outcomes = await asyncio.gather(*attempts, return_exceptions=True)
+    assert [outcome for outcome in outcomes if outcome is None] == [None]
+
+
+async def test_pages_go_through_all_clients_once_in_order(store):
+    """By cursor, also when a client disappears in between."""
+    held = Clients(store)
+    ids = [f"test-{number:012x}" for number in range(25)]
+    for client_id in reversed(ids):
+        await held.create(client(client_id))
+    page = await held.page(limit=10)
+    await held.delete(page.next_cursor)
+    seen = [each.client_id for each in page.clients]
+    while page.next_cursor:
+        page = await held.page(page.next_cursor, limit=10)
+        seen += [each.client_id for each in page.clients]
+    assert seen == ids
+
+
+async def test_at_most_two_secrets_live(store):
+    """A third is refused while two live, unless it ends both; refused means unchanged."""
+    held, name = Clients(store), client().client_id
+    await held.create(client())
+    await held.add_secret(name, secret(2, NOW + 10), previous_end_at=NOW + 100)
+    both = await held.get(name)
+    assert both.secrets == (secret(2, NOW + 10), secret(1, NOW, NOW + 100))
+    with pytest.raises(AppError) as error:
+        await held.add_secret(name, secret(3, NOW + 20), previous_end_at=NOW + 200)
+    assert (code(error), await held.get(name)) == ("conflict", both)
+    await held.add_secret(name, secret(4, NOW + 30), previous_end_at=NOW + 30)
+    assert (await held.get(name)).secrets == (secret(4, NOW + 30),)
+
+
+async def test_an_overlap_never_lengthens_a_life(store):
+    """An old secret that had an end keeps the earlier one; after its end, it makes room."""
+    held, name = Clients(store), client().client_id
+    await held.create(client(secrets=(secret(1, expires_at=NOW + 50),)))
+    await held.add_secret(name, secret(2, NOW + 10), previous_end_at=NOW + 100)
+    assert (await held.get(name)).secrets[1].expires_at == NOW + 50
+    await held.add_secret(name, secret(3, NOW + 60), previous_end_at=NOW + 160)
+    assert (await held.get(name)).secrets == (secret(3, NOW + 60), secret(2, NOW + 10, NOW + 160))
+
+
+async def test_operations_on_nobody_are_not_found(store):
+    """And leave nothing behind."""
+    held, nobody = Clients(store), "nobody-0123456789ab"
+    for operation in (
+        held.disable(nobody, NOW),
+        held.enable(nobody),
+        held.delete(nobody),
+        held.add_secret(nobody, secret(1), previous_end_at=NOW),
+    ):
+        with pytest.raises(AppError) as error:
+            await operation
+        assert code(error) == "not_found"
+    assert await store.dbsize() == 0
+
+
+async def test_every_key_is_on_the_permanent_list(store):
+    """Nothing here expires, and nothing else is written."""
+    held = Clients(store)
+    await held.create(client(demo=True))
+    await held.claim_pepper("0123456789abcdef")
+    await held.disable(client().client_id, NOW)
+    keys = [key.decode() for key in await store.keys("*")]
+    assert all(key.startswith((*PERMANENT, *FEED)) for key in keys)
+    assert {await store.ttl(key) for key in keys} == {-1}
+    await held.delete(client().client_id)
+    assert sorted(key.decode() for key in await store.keys("*")) == sorted([*FEED, PERMANENT[-1]])
+
+
+async def test_the_change_stream_is_bounded(store, monkeypatch):
+    """It keeps the newest changes only."""
+    monkeypatch.setattr(clients, "MAX_CHANGES", 5)
+    held = Clients(store)
+    await held.create(client())
+    for _ in range(20):
+        await held.disable(client().client_id, NOW)
+    assert await store.xlen(CHANGES) == 5
+
+
+async def test_a_store_belongs_to_one_pepper(store):
+    """The same again is fine; another one would refuse every secret, so it is refused itself."""
+    held = Clients(store)
+    await held.claim_pepper("0123456789abcdef")
+    await held.claim_pepper("0123456789abcdef")
+    with pytest.raises(AppError) as error:
+        await held.claim_pepper("fedcba9876543210")
+    assert code(error) == "conflict"
+
+
+async def gone(cache, client_id):
+    """Wait, at most a second, until the cache has let go."""
+    async with asyncio.timeout(1):
+        while cache.held(client_id) is not None:
+            await asyncio.sleep(0.001)
+
+
+async def test_the_cache_lets_go_of_what_changed_and_of_nothing_else(store, cache):
+    """Entry by entry, within milliseconds."""
+    held, other = Clients(store), client("other-0123456789ab")
+    await held.create(client())
+    await held.create(other)
+    async with asyncio.timeout(2):
+        while not (cache.held(other.client_id) and cache.held(client().client_id)):
+            await cache.load(client().client_id)
+            await cache.load(other.client_id)
+    await held.disable(client().client_id, NOW)
+    await gone(cache, client().client_id)
+    assert cache.held(other.client_id) == other
+    assert (await cache.load(client().client_id)).disabled
+
+
+async def test_absent_clients_are_never_held(store, cache):
+    """A client that is created a moment later is found."""
+    assert await cache.load(client().client_id) is None
+    await Clients(store).create(client())
+    assert await cache.load(client().client_id) == client()
+
+
+async def test_a_gap_in_the_changes_empties_the_cache(store, cache):
+    """Trimmed entries, or a store that was replaced: the numbers do not go on by one."""
+    held = Clients(store)
+    other = client("other-0123456789ab")
+    await held.create(other)
+    async with asyncio.timeout(2):
+        while not cache.held(other.client_id):
+            await cache.load(other.client_id)
+    await store.incrby("flex:{clients}:n_changes", 7)
+    await held.create(client())
+    await gone(cache, other.client_id)
+
+
+async def test_the_cache_is_bounded(store, cache, monkeypatch):
+    """The oldest goes first."""
+    monkeypatch.setattr(client_cache, "MAX_CLIENTS", 3)
+    held, ids = Clients(store), [f"test-{number:012x}" for number in range(5)]
+    for client_id in ids:
+        await held.create(client(client_id))
+    async with asyncio.timeout(2):
+        while cache.held(ids[-1]) is None:
+            for client_id in ids:
+                await cache.load(client_id)
+    assert sum(cache.held(client_id) is not None for client_id in ids) == 3
+
+
+async def test_following_ends_when_told_also_while_a_change_comes_in(store, settings):
+    """redis-py loses a cancellation that arrives together with a reply; shutdown must not hang on that."""
+    for number in range(20):
+        feed = connect(settings)
+        cache = ClientCache(Clients(store), feed)
+        task = asyncio.create_task(cache.follow())
+        await cache.wait_until_following()
+        await asyncio.sleep(0)
+        await store.xadd(CHANGES, {"n": number, "client": "x"})
+        task.cancel()
+        await asyncio.wait([task], timeout=2)
+        assert task.done()
+        await feed.aclose()
+
+
+async def test_a_lost_store_empties_the_cache_and_is_told_once(own_store, event_log):
+    """Without changes coming in, nothing may be held; one event for the loss, one for the return."""
+    embedded, named = own_store
+    connection, feed = connect(named), connect(named)
+    cache = ClientCache(Clients(connection), feed)
+    task = asyncio.create_task(cache.follow())
+    await cache.wait_until_following()
+    await Clients(connection).create(client())
+    async with asyncio.timeout(2):
+        while not cache.held(client().client_id):
+            await cache.load(client().client_id)
+    await asyncio.to_thread(embedded.release)
+    await gone(cache, client().client_id)
+    with pytest.raises(AppError) as error:
+        await cache.load(client().client_id)
+    assert (code(error), cache.following) == ("store_unavailable", False)
+    await asyncio.to_thread(embedded.attach)
+    await asyncio.wait_for(cache.wait_until_following(), 10)
+    assert await cache.load(client().client_id) == client()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await feed.aclose()
+    await connection.aclose()
+    assert len(event_log.named(Event.STORE_LOST)) == 1
+    assert len(event_log.named(Event.STORE_RECOVERED)) == 1
