@@ -18,10 +18,9 @@ from auth_server.endpoints.health import MetricsEndpoint, ReadyEndpoint
 from auth_server.endpoints.token import TokenEndpoint
 from auth_server.keyring.changes import explanation
 from auth_server.keyring.folder import KeysFolder
-from auth_server.keyring.ring import KeyPolicy
+from auth_server.keyring.policy import ring_policy
 from auth_server.keyring.signer import Signer
 from auth_server.keyring.signing_queue import SigningQueue
-from auth_server.oauth.registration import TTL_RANGE_S
 from auth_server.oauth.server import TokenPolicy, TokenRules
 from auth_server.preparation import Preparation
 from auth_server.settings import AuthSettings
@@ -74,7 +73,7 @@ class AuthServer:
             async with self._opening() as self._edge:
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
-        except (AppError, StoreRefusedError, EmbeddedStoreError) as error:
+        except (AppError, StoreRefusedError, EmbeddedStoreError, OSError) as error:
             why = explanation(error) if isinstance(error, AppError) else str(error)
             await send({"type": "lifespan.startup.failed", "message": why})
             return
@@ -129,14 +128,6 @@ async def _embedded_store(settings: AuthSettings) -> AsyncIterator[None]:
     finally:
         await _cancel([keeper])
         await asyncio.to_thread(embedded.release)
-
-
-def ring_policy(settings: AuthSettings) -> KeyPolicy:
-    """The bounds of key rotation: caches may hold a key set a little beyond its age; clients may set their own TTL."""
-    return KeyPolicy(
-        max_age_s=settings.jwks_max_age_s + settings.jwks_stale_s,
-        ttl_s=max(settings.access_token_ttl_s, TTL_RANGE_S[1]),
-    )
 
 
 def _open_keys(settings: AuthSettings, clock: Clock) -> tuple[Signer, Pepper]:

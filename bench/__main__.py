@@ -7,6 +7,7 @@ import argparse
 import signal
 import sys
 from pathlib import Path
+from subprocess import SubprocessError
 
 import msgspec
 
@@ -17,6 +18,7 @@ from bench.instance import ROOT
 from bench.plan import GROUPS, Options, with_needs
 from bench.runner import Run, run
 from bench.stage import ScoresDifferError
+from shared.embedded_store import EmbeddedStoreError
 
 ROUNDS, SECONDS = 7, 2
 QUICK_ROUNDS, QUICK_SECONDS = 2, 1
@@ -89,7 +91,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that every block that started something ends it
     try:
         done = run(options, lambda step: print(step, file=sys.stderr, flush=True))
-    except (LoadFailedError, ScoresDifferError, NotReadyError) as failed:
+    except (LoadFailedError, ScoresDifferError, NotReadyError, EmbeddedStoreError, SubprocessError) as failed:
         print(f"The run failed, and nothing was written: {failed}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 
-from auth_server.app import ring_policy
 from auth_server.keyring.folder import KeysFolder
+from auth_server.keyring.policy import ring_policy
 from auth_server.keyring.signer import Signer
 from auth_server.oauth.registration import ClientRequest, register
 from auth_server.settings import AuthSettings

@@ -57,14 +57,14 @@ def server_part(settings: Settings, part: Literal["auth", "model"]) -> ServerPar
 async def supervise(
     settings: Settings, parts: Sequence[Part], *, on_ready: Callable[[], Awaitable[None]] | None = None
 ) -> None:
-    """Run ``parts`` until SIGTERM or SIGINT, then stop them in reverse order.
+    """Run ``parts`` until SIGTERM, SIGINT or the end of the terminal, then stop them in reverse order.
 
     ``on_ready`` runs when all of them are ready. Raises SuperviseError when one can't be started or keeps crashing
     (the others are stopped first).
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     servers = [server_part(settings, part) for part in parts if part != "store"]
     with _only_supervisor(settings, parts):
@@ -182,7 +182,7 @@ def _only_supervisor(settings: Settings, parts: Sequence[Part]) -> Iterator[None
     if len(parts) < 3:  # a part alone is told apart by its port
         yield
         return
-    settings.var_dir.mkdir(parents=True, exist_ok=True)
+    settings.var_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     fd = os.open(settings.var_dir / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:

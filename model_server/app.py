@@ -86,9 +86,8 @@ def _hot_routes(attributes: Attributes, bearer: Bearer, pool: WorkPool) -> dict[
     hot: dict[tuple[str, str], HotRoute] = {}
     for attribute in attributes.values():
         address = f"/v1/attributes/{attribute.id}"
-        predict = attribute_endpoints.predict(attribute, bearer)
         explain = attribute_endpoints.explanation(attribute, bearer, pool)
-        hot["POST", f"{address}/predict"] = HotRoute(predict, f"{template}/predict")
+        hot["POST", f"{address}/predict"] = attribute_endpoints.predict(attribute, bearer, f"{template}/predict")
         hot["POST", f"{address}/predict/batch"] = HotRoute(batch(attribute, bearer, pool), f"{template}/predict/batch")
         hot["POST", f"{address}/explain"] = HotRoute(explain, f"{template}/explain")
     return hot

@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -64,6 +64,12 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
+def check_size(body: bytes, limit: int) -> None:
+    """Raise AppError ``payload_too_large`` for a body of more than ``limit`` bytes."""
+    if len(body) > limit:
+        raise AppError("payload_too_large", f"The body may have at most {limit} bytes.")
+
+
 async def read_body(scope: Scope, receive: Receive, limit: int, timeout_s: float = BODY_TIMEOUT_S) -> bytes:
     """Read a whole request body of at most ``limit`` bytes.
 
@@ -73,8 +79,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int, timeout_s: float
     message = await receive()
     body: bytes = message.get("body", b"")
     if not message.get("more_body", False):
-        if len(body) > limit:
-            raise AppError("payload_too_large", f"The body may have at most {limit} bytes.")
+        check_size(body, limit)
         return body
     declared = header(scope, b"content-length")
     if len(body) > limit or (declared is not None and int(declared) > limit):
@@ -107,12 +112,23 @@ async def send_json(send: Send, status: int, body: bytes, headers: Iterable[tupl
     await send_body(send, status, body, [JSON, NO_STORE, *headers])
 
 
+Answer = tuple[int, Headers, bytes]
+"""A whole answer of an endpoint: status, headers without a content length, body."""
+Dressed = tuple[int, Headers, bytes, bytes]
+"""A whole answer for the wire: status, headers, further header lines as they are sent, body."""
+
+
 @dataclass(frozen=True, slots=True)
 class HotRoute:
-    """An endpoint reached by its exact path; ``label`` is its route template in the metrics."""
+    """An endpoint reached by its exact path; ``label`` is its route template in the metrics.
+
+    ``prompt``, where there is one, gives the same answers as ``endpoint`` to a request whose body is here already,
+    without ever waiting: (scope, body) to a whole answer, AppError as from the endpoint.
+    """
 
     endpoint: ASGIApp
     label: str
+    prompt: Callable[[Scope, bytes], Answer] | None = None
 
 
 class HttpEdge:
@@ -167,6 +183,26 @@ class HttpEdge:
             label = hot.label if hot is not None else getattr(scope.get("route"), "path", "unmatched")
             self._note(scope, label, status, time.perf_counter() - started, request_id)
 
+    def answer_at_once(self, scope: Scope, body: bytes) -> Dressed | None:
+        """Answer a request that arrived whole, without a task; None where only ``__call__`` can answer.
+
+        The protocol asks this first. For a call of 0.1 ms a task and its messages are a third of the work.
+        """
+        hot = self._hot.get((scope["method"], scope["path"]))
+        if hot is None or hot.prompt is None:
+            return None
+        started = time.perf_counter()
+        scope["flex.request_id"] = request_id = f"{self._prefix}-{next(self._ids):x}"
+        try:
+            status, headers, answer = hot.prompt(scope, body)
+        except Exception as problem:  # noqa: BLE001 - as in __call__: every end of a request is an answer
+            error = _as_app_error(problem, request_id)
+            status, answer = error.status, problem_body(error, request_id)
+            headers = [JSON, NO_STORE, *error_headers(error, self._challenge)]
+        headers.append(NOSNIFF)
+        self._note(scope, hot.label, status, time.perf_counter() - started, request_id)
+        return status, headers, b"x-request-id: %b\r\n" % request_id.encode(), answer
+
     async def _refuse(self, error: AppError, request_id: str, send: Send) -> None:
         headers = list(error_headers(error, self._challenge))
         await send_json(send, error.status, problem_body(error, request_id), headers)
@@ -179,8 +215,7 @@ class HttpEdge:
             timer = self._seconds[key] = REQUEST_SECONDS.labels(method, label, str(status))
         timer.observe(seconds)  # type: ignore[attr-defined]
         if self._log_access:
-            events.gather(
-                Event.HTTP_REQUEST,
+            events.gather_request(
                 request_id=request_id,
                 method=scope["method"],
                 route=label,

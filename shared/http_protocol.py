@@ -9,10 +9,12 @@ one of 16 KiB costs. Every refusal of this layer is the same JSON as everywhere 
 """
 
 import asyncio
+import contextlib
 import math
 import secrets
 import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import Any, cast
 
 import httptools
@@ -20,11 +22,16 @@ from starlette.types import ASGIApp, Scope
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from shared import events
 from shared.errors import AppError
-from shared.http import error_headers, problem_body
+from shared.events import Event
+from shared.http import Dressed, error_headers, problem_body
 from shared.http_cycle import STATUS_LINES, RequestCycle
 from shared.http_head import HeadParser
 from shared.http_limits import ConnectionClock, Limits
+from shared.telemetry import REQUEST_SECONDS
+
+Prompt = Callable[[Scope, bytes], Dressed | None]
 
 __all__ = ["BoundedHttpProtocol", "Limits", "clock_of"]
 
@@ -56,6 +63,7 @@ class BoundedHttpProtocol(HeadParser):
         self.clock = clock_of(server_state, self.loop)
         self.deadline = math.inf
         self._app = cast("ASGIApp", self.app)
+        self._prompt: Prompt | None = getattr(self.app, "answer_at_once", None)
         self._parsed: RequestCycle | None = None  # the request whose head came last
         self._active: RequestCycle | None = None  # the request being answered
         self._unstarted: RequestCycle | None = None  # the active one, until the bytes at hand are parsed
@@ -68,11 +76,13 @@ class BoundedHttpProtocol(HeadParser):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection, or turn it away with 503 when the process has too many."""
-        full = len(self.connections) >= self.limits.max_connections
+        n_open, most = len(self.connections), self.limits.max_connections
         super().connection_made(transport)
         self.clock.start()
         self.deadline = self.clock.now + self.limits.first_byte_timeout_s
-        if full:
+        if n_open >= most + most // 4:  # even being told so takes a descriptor for a while
+            transport.abort()
+        elif n_open >= most:
             self._refuse(AppError("overloaded", "Too many connections are open.", retry_after_s=1))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -150,7 +160,8 @@ class BoundedHttpProtocol(HeadParser):
         cycle = self._unstarted
         if cycle is not None:
             self._unstarted = None
-            self._run(cycle)
+            if not self._answer_at_once(cycle):
+                self._run(cycle)
         active = self._active
         if active is not None:
             if self.flow.write_paused:
@@ -242,6 +253,16 @@ class BoundedHttpProtocol(HeadParser):
 
     # -- answers -------------------------------------------------------------------------------------------------
 
+    def _answer_at_once(self, cycle: RequestCycle) -> bool:
+        """Answer without a task where the application can; only a request that came whole, with nothing in the way."""
+        if self._prompt is None or cycle.more_body or self.flow.write_paused or self.transport.is_closing():
+            return False
+        whole = self._prompt(cycle.scope, bytes(cycle.body))
+        if whole is None:
+            return False
+        cycle.answer(*whole)
+        return True
+
     def _run(self, cycle: RequestCycle) -> None:
         cycle.task = self.loop.create_task(cycle.run(self._app, self.tasks))
         self.tasks.add(cycle.task)
@@ -310,6 +331,10 @@ class BoundedHttpProtocol(HeadParser):
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"close"),
         ]
+        REQUEST_SECONDS.labels("other", "unparsed", str(error.status)).observe(0.0)
+        events.gather(
+            Event.HTTP_REQUEST, request_id=request_id, route="unparsed", status=error.status, reason=error.reason
+        )
         lines = b"".join(b"%b: %b\r\n" % pair for pair in headers)
         self.transport.write(STATUS_LINES[error.status] + self.default_head() + lines + b"\r\n" + body)
         self._linger()
@@ -322,4 +347,5 @@ class BoundedHttpProtocol(HeadParser):
         self.deadline = self.clock.now + self.limits.linger_timeout_s
         self.flow.resume_reading()
         if self.transport.can_write_eof():
-            self.transport.write_eof()
+            with contextlib.suppress(OSError):  # the client has gone already; connection_lost will say so
+                self.transport.write_eof()

@@ -7,6 +7,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -25,6 +26,7 @@ from shared.http_protocol import BoundedHttpProtocol
 from shared.listener import PortBusyError, listen
 from shared.processes import EXIT_START_FAILED, Crash, KeptProcess, die_with_parent
 
+_OPEN_FILES = 8192
 DRAINING = "draining"
 """Key of the lifespan state (``scope["state"]``) that turns True when the server is about to stop."""
 
@@ -129,6 +131,7 @@ class _Server(uvicorn.Server):
 
 def serve_on(listener: socket.socket, plan: ServePlan) -> int:
     """Serve on a bound socket in this process until a signal; gives the exit code."""
+    _allow_many_connections()
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     events.configure(server=plan.name)
     config = uvicorn.Config(
@@ -155,6 +158,14 @@ def serve_on(listener: socket.socket, plan: ServePlan) -> int:
     finally:
         events.flush()
     return 0 if server.started else EXIT_START_FAILED
+
+
+def _allow_many_connections() -> None:
+    """Raise the soft limit of open files, often 1,024, towards the hard one: each connection takes a descriptor."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 # -- several processes -------------------------------------------------------------------------------------------
@@ -186,7 +197,7 @@ def _worker(plan: ServePlan, fd: int, number: int) -> KeptProcess:
         _at_once,
         _report_crash,
         fatal_exit_code=EXIT_START_FAILED,
-        stop_timeout_s=plan.drain_s + plan.stop_timeout_s + 2.0,
+        stop_timeout_s=plan.drain_s + plan.stop_timeout_s + 1.0,
         pass_fds=(fd,),
     )
 

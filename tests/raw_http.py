@@ -86,11 +86,11 @@ class RawServer:
         self.clock.look(self.clock.now + seconds)
 
     async def connect(self) -> Client:
-        before = len(self.connections)
         client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
         self.clients.append(client)
+        ours = client.writer.get_extra_info("sockname")
         async with asyncio.timeout(5):
-            while len(self.connections) == before:
+            while not any(connection.client == ours for connection in self.connections):
                 await asyncio.sleep(0.001)
         return client
 

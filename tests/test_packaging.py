@@ -81,7 +81,19 @@ def test_make_lists_its_targets() -> None:
     shown = make()
     assert shown.returncode == 0
     listed = re.findall(r"^  make ([a-z-]+) +\S", shown.stdout, re.MULTILINE)
-    promised = ["setup", "run", "demo", "test", "check", "format", "rotate-keys", "keys-status", "models", "bench", "lock"]
+    promised = [
+        "setup",
+        "run",
+        "demo",
+        "test",
+        "check",
+        "format",
+        "rotate-keys",
+        "keys-status",
+        "models",
+        "bench",
+        "lock",
+    ]
     assert set(promised) <= set(listed)
     assert all(len(line) <= 120 for line in shown.stdout.splitlines())
 
@@ -151,7 +163,9 @@ def test_the_image_runs_only_commands_that_are_run_elsewhere_too() -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may give folders away")
 def test_the_images_folders_belong_to_the_serving_user(tmp_path: Path) -> None:
     """The one command of the Dockerfile that nothing else runs does what it should."""
-    subprocess.run(["install", "-d", "-m", "0700", "-o", "10001", "-g", "10001", "var", "keys"], cwd=tmp_path, check=True)
+    subprocess.run(
+        ["install", "-d", "-m", "0700", "-o", "10001", "-g", "10001", "var", "keys"], cwd=tmp_path, check=True
+    )
     for name in ("var", "keys"):
         status = (tmp_path / name).stat()
         assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (10001, 0o700)

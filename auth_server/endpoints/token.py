@@ -3,6 +3,7 @@
 The answer's form, errors included, is RFC 6749's, so this endpoint writes all of it itself.
 """
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -20,11 +21,12 @@ from auth_server.oauth.requests import (
     read_credentials,
     read_form,
 )
-from auth_server.oauth.server import TokenRules
+from auth_server.oauth.server import GRANT_TYPES, TokenRules
 from auth_server.records import Client
 from auth_server.stores.client_cache import ClientCache
 from auth_server.stores.client_secrets import Pepper
 from shared import events
+from shared.error_catalogue import CATALOGUE
 from shared.errors import AppError
 from shared.events import Event
 from shared.http import JSON, NO_STORE, error_headers, read_body, send_body
@@ -33,6 +35,9 @@ from shared.telemetry import TOKENS_ISSUED, TOKENS_REFUSED
 _PRAGMA = (b"pragma", b"no-cache")
 _BASIC_CHALLENGE = (b"www-authenticate", b'Basic realm="flex"')
 _NO_HASH = bytes(32)
+# A failed client authentication is answered this long after it came, whatever was looked up and compared until then:
+# reading a client that exists takes 20 µs more than finding none.
+FAILED_AFTER_S = 0.003
 # What other rooms call a refusal, in the words that RFC 6749 section 5.2 has for it.
 _OAUTH_WORD = {
     "payload_too_large": "invalid_request",
@@ -41,19 +46,9 @@ _OAUTH_WORD = {
     "store_unavailable": "temporarily_unavailable",
     "keys_unavailable": "temporarily_unavailable",
     "not_ready": "temporarily_unavailable",
+    "conflict": "temporarily_unavailable",  # the key ring is being changed
+    "internal_error": "server_error",
 }
-_OAUTH_CODES = frozenset(
-    {
-        "invalid_request",
-        "invalid_client",
-        "invalid_grant",
-        "unauthorized_client",
-        "unsupported_grant_type",
-        "invalid_scope",
-        "invalid_target",
-        "temporarily_unavailable",
-    }
-)
 
 
 class _Answer(msgspec.Struct):
@@ -106,14 +101,18 @@ class TokenEndpoint:
         self._signing = signing
         self._clock = clock
         self._check_ready = check_ready
-        self._issued = {grant: TOKENS_ISSUED.labels(grant) for grant in ("client_credentials",)}
+        self._issued = {grant: TOKENS_ISSUED.labels(grant) for grant in GRANT_TYPES}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one token request."""
+        loop = asyncio.get_running_loop()
+        arrived_at = loop.time()
         try:
             raw = await _read(scope, receive)
             body = await self._issue(scope, raw)
         except AppError as error:
+            if error.code == "invalid_client":
+                await asyncio.sleep(arrived_at + FAILED_AFTER_S - loop.time())
             await _refuse(scope, send, error)
         except Exception as error:  # noqa: BLE001 - the caller still gets RFC 6749's form
             events.emit(
@@ -128,6 +127,7 @@ class TokenEndpoint:
 
     async def _issue(self, scope: Scope, raw: _RawRequest) -> bytes:
         form = read_form(raw.content_type, raw.query, raw.body)
+        self._rules.check_grant_type(form.parameters.get("grant_type"))
         credentials = read_credentials(raw.authorizations, form)
         if could_be_client_id(credentials.client_id):
             scope["flex.client_id"] = credentials.client_id
@@ -186,8 +186,7 @@ async def _read(scope: Scope, receive: Receive) -> _RawRequest:
 
 async def _refuse(scope: Scope, send: Send, error: AppError) -> None:
     word = _OAUTH_WORD.get(error.code, error.code)
-    if word not in _OAUTH_CODES:
-        word = "server_error"
+    status = error.status if word == "invalid_request" else CATALOGUE[word].status  # 408 and 413 say more than 400
     TOKENS_REFUSED.labels(word).inc()
     events.gather(
         Event.CLIENT_AUTHENTICATION_FAILED if word == "invalid_client" else Event.TOKEN_REFUSED,
@@ -199,4 +198,4 @@ async def _refuse(scope: Scope, send: Send, error: AppError) -> None:
     headers = [JSON, NO_STORE, _PRAGMA, *error_headers(error)]
     if word == "invalid_client":
         headers.append(_BASIC_CHALLENGE)
-    await send_body(send, error.status, _encode(_Refusal(word, error.detail)), headers)
+    await send_body(send, status, _encode(_Refusal(word, error.detail)), headers)

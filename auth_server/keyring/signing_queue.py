@@ -1,7 +1,7 @@
-"""Signing on the event loop without keeping others waiting: at most one RSA signature an iteration of the loop.
+"""Signing on the event loop without keeping others waiting: at most four RSA signatures an iteration of the loop.
 
-A thread would cost two hops and its share of the GIL for each token; 0.4 ms on the loop costs nobody more than
-0.4 ms, because whatever else is ready runs between two signatures.
+A thread would cost two hops and its share of the GIL for each token. Whatever else is ready runs after 1.6 ms at the
+latest, however many wait for their signature.
 """
 
 import asyncio
@@ -13,6 +13,9 @@ from auth_server.keyring.signer import Signer
 from shared.errors import AppError
 
 MAX_WAITING = 64
+# RSA empties the processor's caches, so what follows a lone signature runs cold: signing one at a time costs
+# about 90 us more a token than signing several in a row.
+AT_A_TIME = 4
 _Waiting = tuple[Mapping[str, object], "asyncio.Future[str]"]
 
 
@@ -54,26 +57,32 @@ class SigningQueue:
         return await turn
 
     def _next_turn(self) -> None:
-        """Sign for the first who still waits; runs once an iteration, and not while the ring is being read."""
-        while self._waiting and self._waiting[0][1].done():  # its caller has gone away
-            self._waiting.popleft()
-        if not self._waiting:
-            self._turn_is_over = True
-            return
+        """Sign for the first few who still wait; runs once an iteration, and not while the ring is being read."""
+        for _ in range(AT_A_TIME):
+            while self._waiting and self._waiting[0][1].done():  # its caller has gone away
+                self._waiting.popleft()
+            if not self._waiting:
+                self._turn_is_over = True
+                return
+            if not self._sign_first():
+                return
+        asyncio.get_running_loop().call_soon(self._next_turn)
+
+    def _sign_first(self) -> bool:
+        """Sign for the first in the queue; False if the ring has to be read before."""
         claims, turn = self._waiting[0]
-        loop = asyncio.get_running_loop()
         try:
             token = self._signer.sign_if_ready(claims)
         except Exception as problem:  # noqa: BLE001 - it belongs to the caller whose claims these are
             self._waiting.popleft()
             turn.set_exception(problem)
-        else:
-            if token is None:
-                self._refreshing = loop.create_task(self._refresh_for(claims))
-                return
-            self._waiting.popleft()
-            turn.set_result(token)
-        loop.call_soon(self._next_turn)
+            return True
+        if token is None:
+            self._refreshing = asyncio.get_running_loop().create_task(self._refresh_for(claims))
+            return False
+        self._waiting.popleft()
+        turn.set_result(token)
+        return True
 
     async def _refresh_for(self, claims: Mapping[str, object]) -> None:
         """Read the ring again, or reserve more, in a thread; the queue goes on after it, or fails whoever waits."""

@@ -39,10 +39,15 @@ class TokenRules(AuthorizationServer):
             self.register_client_auth_method(method, authentication_by(method))  # type: ignore[no-untyped-call]
         self.register_grant(ClientCredentials)  # type: ignore[no-untyped-call]
 
+    def check_grant_type(self, grant_type: str | None) -> None:
+        """Raise AppError invalid_request or unsupported_grant_type before any client is looked up."""
+        if grant_type is None:
+            raise AppError("invalid_request", "grant_type is missing.")
+        if grant_type not in GRANT_TYPES:
+            raise AppError("unsupported_grant_type")
+
     def decide(self, request: TokenRequest) -> UnsignedToken:
         """Decide on a token request. Raises AppError with an RFC 6749 section 5.2 or RFC 8707 code."""
-        if not request.payload.grant_type:
-            raise AppError("invalid_request", "grant_type is missing.")
         token: UnsignedToken = self.create_token_response(request)  # type: ignore[no-untyped-call]
         return token
 

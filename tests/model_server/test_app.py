@@ -41,7 +41,7 @@ async def ready(http) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_keys_are_followed_from_start_to_stop(site, settings, attributes, rsa_key, other_rsa_key, clock):  # noqa: PLR0917
+async def test_keys_are_followed_from_start_to_stop(site, settings, attributes, rsa_key, other_rsa_key, clock):
     """Not ready, then ready; a rotation is picked up; the old key's tokens are refused; nothing is left running."""
     old, new = Issuer(rsa_key, "old", site.url), Issuer(other_rsa_key, "new", site.url)
     keys = RemoteKeys(site.url, file=settings.key_set_file, soft_max_age_s=1, max_stale_s=60, clock=clock)

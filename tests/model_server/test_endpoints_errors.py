@@ -67,7 +67,7 @@ BAD_TOKENS = {
 
 @pytest.mark.parametrize("bad", BAD_TOKENS)
 @pytest.mark.parametrize(("method", "path"), [("POST", PREDICT), ("GET", "/v1/nothing")])
-async def test_every_bad_token_gets_the_same_401(api, other_rsa_key, bad, method, path, event_log):  # noqa: PLR0917
+async def test_every_bad_token_gets_the_same_401(api, other_rsa_key, bad, method, path, event_log):
     """One description for all; the precise reason is in the event only; not a byte of the token comes back."""
     raw_token = BAD_TOKENS[bad](api.issuer, other_rsa_key)
     answer = await api.http.request(method, path, headers={"authorization": "Bearer " + raw_token.decode()})

@@ -1,7 +1,5 @@
 """Keys are followed in the background: real sockets, good and bad issuers, a settable clock."""
 
-# ruff: noqa: PLR0917 - fixtures are arguments
-
 import asyncio
 import contextlib
 import stat

