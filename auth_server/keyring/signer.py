@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Self
 
 import msgspec
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
 
 from auth_server.keyring import changes, material
 from auth_server.keyring.files import Fingerprint, fingerprint
@@ -30,8 +30,7 @@ from shared.key_sets import VerificationKey, parse_key_set
 
 POLL_S = 0.5
 _CLOCK_SLACK_S = 60
-_PADDING = padding.PKCS1v15()
-_SHA256 = hashes.SHA256()
+_RS256 = RSAAlgorithm(RSAAlgorithm.SHA256)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -141,7 +140,7 @@ class Signer:
         if exp > held.bound_at or not self._is_current():
             return None
         signed = held.header + base64url.encode(_encode(claims))
-        return (signed + b"." + base64url.encode(held.private.sign(signed, _PADDING, _SHA256))).decode("ascii")
+        return (signed + b"." + base64url.encode(_RS256.sign(signed, held.private))).decode("ascii")
 
     def refresh(self, exp: float = 0.0) -> None:
         """Take over the ring on disk and make sure that ``exp`` may be signed; blocks on the disk and its lock.
