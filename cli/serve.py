@@ -8,12 +8,15 @@ from typing import Annotated
 
 import typer
 
+from auth_server.settings import AuthSettings
 from cli.first_calls import first_calls, summary
 from cli.supervisor import Part, SuperviseError, supervise
+from model_server.settings import ModelSettings
 from shared import events
 from shared.settings import Settings, SettingsError
 
 app = typer.Typer(help="Run the servers.", no_args_is_help=True)
+_SETTINGS: dict[Part, type[Settings]] = {"store": Settings, "auth": AuthSettings, "model": ModelSettings}
 AsJson = Annotated[bool, typer.Option("--json", help="Say where things are as one JSON line.")]
 
 
@@ -42,12 +45,7 @@ def serve_store(as_json: AsJson = False) -> None:
 
 
 def _run(parts: Sequence[Part], *, as_json: bool) -> None:
-    try:
-        settings = Settings.read()
-    except SettingsError as error:
-        for problem in error.problems:
-            print(problem, file=sys.stderr)
-        raise typer.Exit(1) from None
+    settings = _checked_settings(parts)
     events.configure(server="supervisor")
 
     async def announce() -> None:
@@ -60,6 +58,21 @@ def _run(parts: Sequence[Part], *, as_json: bool) -> None:
         raise typer.Exit(1) from None
     finally:
         events.flush()
+
+
+def _checked_settings(parts: Sequence[Part]) -> Settings:
+    """Read the settings, and tell every problem that any of the parts would have with them."""
+    problems: list[str] = []
+    for part in parts:
+        try:
+            _SETTINGS[part].read()
+        except SettingsError as error:
+            problems += error.problems
+    for problem in dict.fromkeys(problems):
+        print(problem, file=sys.stderr)
+    if problems:
+        raise typer.Exit(1)
+    return Settings.read()
 
 
 def _announce(settings: Settings, parts: Sequence[Part], *, as_json: bool) -> None:

@@ -1,6 +1,7 @@
 """The root of ``flex``: help, version, quick start, one line for whatever goes wrong."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -127,3 +128,27 @@ def test_json_is_readable_and_parses(capsys):
     out = capsys.readouterr().out
     assert json.loads(out) == {"a": [1, None], "b": "not_found"}
     assert "\n  " in out
+
+
+def test_serving_names_every_problem_of_every_part_at_once(tmp_path):
+    """An operator mends production settings in one go, whichever server each problem belongs to."""
+    wrong = {
+        "FLEX_ENV": "production",
+        "FLEX_ISSUER": "http://auth.example",
+        "FLEX_CORS_ORIGINS": "*",
+        "FLEX_VAR_DIR": str(tmp_path),
+        "FLEX_KEYS_DIR": str(tmp_path / "keys"),
+    }
+    refused = subprocess.run(
+        [sys.executable, "-m", "cli.main", "serve", "all"],
+        env={**os.environ, **wrong},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    told = refused.stderr.splitlines()
+    named = {line.split(":")[0] for line in told}
+    assert refused.returncode == 1
+    assert named == {"FLEX_CORS_ORIGINS", "FLEX_ISSUER", "FLEX_REDIS_URL", "FLEX_KEYS_PASSPHRASE_FILE"}
+    assert len(told) == 4
