@@ -23,12 +23,13 @@ from shared import events
 from shared.access_token import KeySet
 from shared.events import Event
 from shared.http import HotRoute, HttpEdge
+from shared.serve import DRAINING
 
 Attributes = Mapping[str, Attribute]
-DRAINING = "draining"
 # A batch in the pool keeps the interpreter for this long before the event loop gets its turn. Python's 5 ms are too
 # long beside calls of 0.1 ms: under a steady load of batches twice as many single predictions get through with 0.5 ms.
 SWITCH_INTERVAL_S = 0.0005
+FIRST_KEYS_WAIT_S = 3.0  # a little more than one fetch may take
 
 
 def create_app() -> ASGIApp:
@@ -134,7 +135,10 @@ def _lifespan(
     @contextlib.asynccontextmanager
     async def lifespan(_app: object) -> AsyncIterator[None]:
         pool.start()
-        follower = asyncio.create_task(keys.run()) if isinstance(keys, RemoteKeys) else None
+        follower = None
+        if isinstance(keys, RemoteKeys):
+            follower = asyncio.create_task(keys.run())
+            await keys.wait_for_keys(FIRST_KEYS_WAIT_S)
         try:
             yield
         finally:

@@ -84,6 +84,7 @@ class RemoteKeys:
         self._chance = chance
         self._ring: KeyRing | None = None
         self._wanted = asyncio.Event()
+        self._tried = asyncio.Event()
         self._wanted_at: float | None = None
         self._jwks_uri: tuple[str, float] | None = None
         self._etag: str | None = None
@@ -128,11 +129,22 @@ class RemoteKeys:
         self._body = stored.jwks.encode()
         self._announce("disk", saved=True)
 
+    async def wait_for_keys(self, at_most_s: float) -> None:
+        """Wait until a set is held, or the first fetch has failed, or the time is up.
+
+        One worker of several must not take calls that its siblings could answer.
+        """
+        if not self.usable:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(at_most_s):
+                    await self._tried.wait()
+
     async def run(self) -> None:
         """Follow the issuer until cancelled."""
         async with await self._opened() as client:
             while True:
                 delay_s = await self.refresh(client)
+                self._tried.set()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay_s):
                         await self._wanted.wait()

@@ -25,6 +25,8 @@ def started_demo(folder: Path, *arguments: str) -> Iterator[subprocess.Popen]:
     environ = {**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "cli.main", "demo", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # A suite that runs in the background of a shell ignores Ctrl-C, and its children would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, cwd=ROOT, env=environ, **pipes) as demo:
         try:
             yield demo
