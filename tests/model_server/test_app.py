@@ -47,9 +47,9 @@ async def test_the_first_call_finds_the_keys(site, settings, attributes, rsa_key
     site.publish(issuer.jwk)
     keys = RemoteKeys(site.url, file=settings.key_set_file, soft_max_age_s=1, max_stale_s=60, clock=clock)
     settings = ModelSettings(issuer=site.url, resource=AUDIENCE, var_dir=settings.var_dir)
-    async with serving(build_app(settings, attributes, keys, clock=clock)) as url:
-        async with httpx.AsyncClient(base_url=url) as http:
-            assert (await Api(http, issuer, attributes).get("/v1/attributes")).status_code == 200
+    app = build_app(settings, attributes, keys, clock=clock)
+    async with serving(app) as url, httpx.AsyncClient(base_url=url) as http:
+        assert (await Api(http, issuer, attributes).get("/v1/attributes")).status_code == 200
 
 
 async def test_keys_are_followed_from_start_to_stop(site, settings, attributes, rsa_key, other_rsa_key, clock):
