@@ -18,7 +18,8 @@ from shared.events import Event
 from shared.scopes import ADMIN
 from shared.telemetry import BEARER_REFUSED, UNKNOWN_KIDS
 
-MEMO_SIZE = 10_000
+MEMO_SIZE = 4_000
+_MAX_PERMISSIONS = 1_000
 _REFUSED = {
     reason: BEARER_REFUSED.labels(reason)
     for reason in ("no_token", "other_scheme", "two_headers", "insufficient_scope")
@@ -68,8 +69,18 @@ class Caller:
         return _scope_refused(self.client_id, f"{action}:{attribute_id}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Permissions:
+    """What a set of scopes allows. Shared by all tokens with those scopes: for each token it would be 2 KiB."""
+
+    may_predict: frozenset[str]
+    may_explain: frozenset[str]
+    visible: frozenset[str]
+
+
 class _Memo:
-    """Callers by token digest: at most MEMO_SIZE, kept in two halves of which the older goes when the newer is full.
+    """Callers by token digest: at most MEMO_SIZE of about 1 KiB, in two halves of which the older goes when the newer
+    is full.
 
     Emptied when the keys change. Only verified tokens get in, so a flood of bad ones can't push good ones out, and no
     token is kept: the digest is keyed with a secret of this process. SHA-256 takes 1.2 µs here, BLAKE2b 2 µs.
@@ -119,6 +130,8 @@ class Bearer:
         self._attributes = frozenset(attributes)
         self._clock = clock
         self._memo = _Memo()
+        # By scopes: at most 1,000 sets, then emptied; what a set allows depends on the loaded attributes only.
+        self._known: dict[frozenset[str], _Permissions] = {}
 
     def authenticate(self, scope: Scope) -> Caller:
         """Give the caller of an HTTP request; also notes the client id for the access line.
@@ -174,23 +187,33 @@ class Bearer:
             if refusal.reason == "unknown_kid":
                 UNKNOWN_KIDS.inc()
             raise _refused(refusal.reason, scope) from None
-        may_predict, may_explain = self._allowed(verified, "predict:"), self._allowed(verified, "explain:")
+        allowed = self._permissions(verified.scopes)
         return Caller(
             token=verified,
             client_id=verified.client_id,
-            may_predict=may_predict,
-            may_explain=may_explain,
-            visible=may_predict | may_explain,
+            may_predict=allowed.may_predict,
+            may_explain=allowed.may_explain,
+            visible=allowed.visible,
             valid_from=max(verified.not_before, verified.issued_at) - LEEWAY_S,
             valid_until=verified.expires_at + LEEWAY_S,
         )
 
-    def _allowed(self, token: AccessToken, prefix: str) -> frozenset[str]:
+    def _permissions(self, scopes: frozenset[str]) -> _Permissions:
+        known = self._known.get(scopes)
+        if known is None:
+            if len(self._known) >= _MAX_PERMISSIONS:
+                self._known.clear()
+            may_predict, may_explain = self._allowed(scopes, "predict:"), self._allowed(scopes, "explain:")
+            known = _Permissions(may_predict, may_explain, may_predict | may_explain)
+            self._known[scopes] = known
+        return known
+
+    def _allowed(self, scopes: frozenset[str], prefix: str) -> frozenset[str]:
         # The same answers as shared.scopes.covers for each attribute, in one pass.
-        if ADMIN in token.scopes or prefix + "*" in token.scopes:
+        if ADMIN in scopes or prefix + "*" in scopes:
             return self._attributes
         cut = len(prefix)
-        return self._attributes.intersection([scope[cut:] for scope in token.scopes if scope.startswith(prefix)])
+        return self._attributes.intersection([scope[cut:] for scope in scopes if scope.startswith(prefix)])
 
 
 def _refused(reason: str, scope: Scope) -> AppError:

@@ -9,12 +9,13 @@ from collections.abc import Callable
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from auth_server.endpoints.repeated_requests import RepeatedRequests
 from auth_server.keyring.signing_queue import SigningQueue
 from auth_server.oauth.claims import UnsignedToken
 from auth_server.oauth.clients import proves, why_refused
 from auth_server.oauth.requests import (
     MAX_BODY_BYTES,
-    Credentials,
+    Presented,
     TokenForm,
     TokenRequest,
     could_be_client_id,
@@ -101,6 +102,7 @@ class TokenEndpoint:
         self._signing = signing
         self._clock = clock
         self._check_ready = check_ready
+        self._repeated = RepeatedRequests()
         self._issued = {grant: TOKENS_ISSUED.labels(grant) for grant in GRANT_TYPES}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,16 +128,15 @@ class TokenEndpoint:
             await send_body(send, 200, body, [JSON, NO_STORE, _PRAGMA])
 
     async def _issue(self, scope: Scope, raw: _RawRequest) -> bytes:
-        form = read_form(raw.content_type, raw.query, raw.body)
-        self._rules.check_grant_type(form.parameters.get("grant_type"))
-        credentials = read_credentials(raw.authorizations, form)
-        if could_be_client_id(credentials.client_id):
-            scope["flex.client_id"] = credentials.client_id
+        digest = self._repeated.digest(raw.authorizations, raw.content_type, raw.body) if not raw.query else None
+        presented = self._repeated.get(digest) or self._presented(scope, raw)
+        scope["flex.client_id"] = presented.client_id if could_be_client_id(presented.client_id) else None
         self._check_ready()
-        unsigned = await self._decide(form, credentials)
+        unsigned = await self._decide(presented)
+        self._repeated.remember(digest, presented)
         token = await self._signing.sign(unsigned.claims)
         claims = unsigned.claims
-        self._issued[form.parameters["grant_type"]].inc()
+        self._issued[presented.form.parameters["grant_type"]].inc()
         events.gather(
             Event.TOKEN_ISSUED,
             request_id=scope.get("flex.request_id"),
@@ -147,15 +148,24 @@ class TokenEndpoint:
         )
         return _encode(_Answer(token, unsigned.expires_in, claims["scope"]))
 
-    async def _decide(self, form: TokenForm, credentials: Credentials) -> UnsignedToken:
+    def _presented(self, scope: Scope, raw: _RawRequest) -> Presented:
+        form = read_form(raw.content_type, raw.query, raw.body)
+        self._rules.check_grant_type(form.parameters.get("grant_type"))
+        credentials = read_credentials(raw.authorizations, form)
+        if could_be_client_id(credentials.client_id):
+            scope["flex.client_id"] = credentials.client_id
         secret_hash = self._pepper.secret_hash(credentials.secret.reveal()) if credentials.method else _NO_HASH
+        public = {name: value for name, value in form.parameters.items() if name != "client_secret"}
+        return Presented(TokenForm(public, form.resources), credentials.method, credentials.client_id, secret_hash)
+
+    async def _decide(self, presented: Presented) -> UnsignedToken:
         now = self._clock()
-        client = await self._load(credentials.client_id, secret_hash, now)
+        client = await self._load(presented.client_id, presented.secret_hash, now)
         try:
-            return self._rules.decide(TokenRequest(form, credentials, secret_hash, client, now))
+            return self._rules.decide(TokenRequest(presented, client, now))
         except AppError as error:
             if error.code == "invalid_client":
-                error.reason = why_refused(client, secret_hash, credentials.method, now)
+                error.reason = why_refused(client, presented.secret_hash, presented.method, now)
             raise
 
     async def _load(self, client_id: str, secret_hash: bytes, now: float) -> Client | None:

@@ -68,7 +68,7 @@ def authentication_by(method: str) -> Callable[[object, TokenRequest], Authentic
 
     def authenticate(query_client: object, request: TokenRequest) -> AuthenticatedClient | None:  # noqa: ARG001
         client = request.snapshot
-        if request.credentials.method != method or client is None:
+        if request.method_presented != method or client is None:
             return None
         return AuthenticatedClient(client) if proves(client, request.secret_hash, request.now) else None
 

@@ -75,24 +75,31 @@ class FormPayload(OAuth2Payload):
         return defaultdict(list, lists | {_REPEATABLE: list(self._form.resources)})
 
 
+class Presented(msgspec.Struct, frozen=True):
+    """A request as it was read, its secret already replaced by the keyed hash (32 zero bytes: none came)."""
+
+    form: TokenForm
+    method: str
+    client_id: str
+    secret_hash: bytes
+
+
 class TokenRequest(OAuth2Request):
     """What Authlib's synchronous code decides on: the form, and a snapshot of what the store knew.
 
-    ``secret_hash`` is the keyed hash of the presented secret, ``snapshot`` the client it names (None: there is none),
-    ``now`` the UTC second of the decision. The Authorization header never comes near Authlib.
+    ``snapshot`` is the client that the request names (None: there is none), ``now`` the UTC second of the decision.
+    The Authorization header never comes near Authlib.
     """
 
     payload: Any
     client: Any
 
-    def __init__(
-        self, form: TokenForm, credentials: Credentials, secret_hash: bytes, snapshot: Client | None, now: float
-    ) -> None:
+    def __init__(self, presented: Presented, snapshot: Client | None, now: float) -> None:
         self.__dict__.update(_BLANK)
-        self.payload = FormPayload(form)
-        self.resources = form.resources
-        self.credentials = credentials
-        self.secret_hash = secret_hash
+        self.payload = FormPayload(presented.form)
+        self.resources = presented.form.resources
+        self.method_presented = presented.method
+        self.secret_hash = presented.secret_hash
         self.snapshot = snapshot
         self.now = now
         self.scopes: tuple[str, ...] = ()
