@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from auth_server.app import ring_policy
 from auth_server.keyring.folder import KeysFolder
+from auth_server.keyring.policy import ring_policy
 from auth_server.settings import AuthSettings
 from shared.embedded_store import EmbeddedStore
 from shared.secret import Secret
