@@ -18,7 +18,7 @@ from shared.events import Event
 from shared.scopes import ADMIN
 from shared.telemetry import BEARER_REFUSED, UNKNOWN_KIDS
 
-MEMO_SIZE = 4_000
+MEMO_SIZE = 3_000
 _MAX_PERMISSIONS = 1_000
 _REFUSED = {
     reason: BEARER_REFUSED.labels(reason)
@@ -79,7 +79,7 @@ class _Permissions:
 
 
 class _Memo:
-    """Callers by token digest: at most MEMO_SIZE of about 1 KiB, in two halves of which the older goes when the newer
+    """Callers by token digest: at most MEMO_SIZE of about 0.8 KiB, in two halves of which the older goes when the newer
     is full.
 
     Emptied when the keys change. Only verified tokens get in, so a flood of bad ones can't push good ones out, and no

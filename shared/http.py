@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shared import events
 from shared.errors import AppError, FieldError
 from shared.events import Event
-from shared.telemetry import REQUEST_SECONDS
+from shared.telemetry import REQUEST_TIMES
 
 Headers = list[tuple[bytes, bytes]]
 BODY_TIMEOUT_S = 20.0
@@ -147,8 +147,6 @@ class HttpEdge:
         self._log_access = log_access
         self._ids = itertools.count(1)
         self._prefix = secrets.token_hex(5)
-        # At most routes x methods x statuses entries, all of our own making; never emptied.
-        self._seconds: dict[tuple[str, str, int], object] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass a lifespan on."""
@@ -208,12 +206,7 @@ class HttpEdge:
         await send_json(send, error.status, problem_body(error, request_id), headers)
 
     def _note(self, scope: Scope, label: str, status: int, seconds: float, request_id: str) -> None:
-        key = (scope["method"], label, status)
-        timer = self._seconds.get(key)
-        if timer is None:
-            method = key[0] if key[0] in {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"} else "other"
-            timer = self._seconds[key] = REQUEST_SECONDS.labels(method, label, str(status))
-        timer.observe(seconds)  # type: ignore[attr-defined]
+        REQUEST_TIMES.note(scope["method"], label, status, seconds)
         if self._log_access:
             events.gather_request(
                 request_id=request_id,
