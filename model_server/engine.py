@@ -2,13 +2,13 @@
 
 Importing lightgbm brings numpy and scipy: 120 MiB and a second in every worker. The shared library inside the
 same wheel needs 3 ms and 10 MiB, and has what the package lacks: a fast path for one row that is bit-equal to
-`Booster.predict` (LightGBM issue 6913).
+`Booster.predict` (lightgbm-org/LightGBM#6913).
 
 Rules that the library does not enforce, kept here:
 
 - Text reaches it only after `model_text.check_model_text`; its parser trusts every index in the file.
 - It reads `n_features` doubles from whatever pointer it gets, so lengths are checked on this side.
-- A fast configuration belongs to one thread (LightGBM issue 6021), and the number of threads is a process-wide
+- A fast configuration belongs to one thread (lightgbm-org/LightGBM#6021), and the number of threads is a process-wide
   global that sizes buffers: it is 1 here, always. A batch is split by the caller over a pool instead.
 - Never load or score in a process that forks afterwards: libgomp hangs in the child.
 """
