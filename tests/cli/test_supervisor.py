@@ -246,8 +246,12 @@ def test_a_busy_port_is_said_before_anything_starts(place: Place) -> None:
 
 
 def test_a_server_that_can_not_start_ends_it_with_1(place: Place) -> None:
-    """A wrong setting of a server is said by it, and nothing keeps running."""
-    code, err = place.flex("serve", "all", FLEX_ENV="production").end()
+    """What only the server itself can find wrong is said, and nothing keeps running."""
+    keys = Path(place.environment["FLEX_KEYS_DIR"])
+    keys.mkdir(mode=0o700)
+    (keys / "keyring.json").write_text("{")
+    (keys / "keyring.json").chmod(0o600)
+    code, err = place.flex("serve", "all").end()
     assert code == 1
     assert "The auth server ended while it was starting" in err
     place.assert_nothing_left()
