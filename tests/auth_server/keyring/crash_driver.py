@@ -1,8 +1,9 @@
 """Kills a process at every durable step of every change of a key ring, and looks at what is left each time.
 
 Run as a program (one thread, so that forking is safe): ``crash_driver.py FOLDER`` prints one JSON object, scenario →
-number of crash points tried, and fails at the first ring that is not whole. RSA keys come from a small pool made
-beforehand; they are real keys, only their making is not what is tested.
+number of crash points tried, and fails at the first ring that is not whole. RSA keys come from small pools made
+beforehand; they are real keys, only their making is not what is tested. Whoever makes keys (what was done before, the
+killed child, the look at what is left) has a pool of its own, so no key ever comes twice into one ring.
 """
 
 import itertools
@@ -67,6 +68,21 @@ SCENARIOS: dict[str, tuple[Act, ...]] = {
 }
 
 
+class Pools:
+    """Ready keys for each maker; a pool starts again whenever its maker does."""
+
+    def __init__(self, **sizes: int) -> None:
+        made = rsa.generate_private_key
+        self._keys = {
+            maker: [made(public_exponent=65537, key_size=2048) for _ in range(size)] for maker, size in sizes.items()
+        }
+        self._next = iter(())
+        rsa.generate_private_key = lambda **_: next(self._next)
+
+    def use(self, maker: str) -> None:
+        self._next = iter(self._keys[maker])
+
+
 class Deadly:
     """Stands in front of the durable system calls, counts them, and kills this process at one of them."""
 
@@ -95,6 +111,7 @@ def killed_child(path: Path, act: Act, kill_at: int, *, half: bool) -> bool:
     """Run ``act`` in a child that dies at step ``kill_at``; gives whether it got so far."""
     child = os.fork()
     if child == 0:
+        pools.use("child")
         Deadly(kill_at, half=half)
         act(KeysFolder(path))
         os._exit(0)
@@ -109,6 +126,7 @@ def states(ring: KeyRing) -> dict[str, str]:
 
 def look(path: Path, before: KeyRing | None) -> None:
     """A ring that is the old or the new one, whole; after the next start nothing is left over."""
+    pools.use("look")
     folder = KeysFolder(path, lock_timeout_s=1)
     try:
         ring = folder.read()[0]
@@ -128,6 +146,7 @@ def look(path: Path, before: KeyRing | None) -> None:
 def tried(work: Path, steps: tuple[Act, ...]) -> int:
     """Kill the last of ``steps`` at every point; gives how many points there were."""
     base = work / "base"
+    pools.use("before")
     for step in steps[:-1]:
         step(KeysFolder(base))
     before = KeysFolder(base).read()[0] if base.exists() else None
@@ -147,8 +166,6 @@ def tried(work: Path, steps: tuple[Act, ...]) -> int:
 
 def main(work: Path) -> None:
     events.configure(stream=sys.stderr)  # standard output is the result
-    pool = itertools.cycle([rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(4)])
-    rsa.generate_private_key = lambda **_: next(pool)
     counts = {}
     for number, (name, steps) in enumerate(SCENARIOS.items()):
         (work / str(number)).mkdir()
@@ -157,4 +174,5 @@ def main(work: Path) -> None:
 
 
 if __name__ == "__main__":
+    pools = Pools(before=4, child=3, look=3)
     main(Path(sys.argv[1]))
