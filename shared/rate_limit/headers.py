@@ -1,0 +1,96 @@
+"""What the caller is told: draft-ietf-httpapi-ratelimit-headers-10, and the quota problem types registered with it.
+
+``RateLimit-Policy: "hour";q=100;w=3600;pk=:base64:`` and ``RateLimit: "hour";r=42;t=36`` (``t``: seconds until there
+is more, not until all is back). ``r`` is what this worker knows: exact near the limit, else without what other workers
+spent or returned since it last asked. The media type of problems is left to the edge.
+"""
+
+import base64
+import hashlib
+import hmac
+from math import ceil
+
+import msgspec
+
+from shared.rate_limit.lease import KeySet, Refusal
+from shared.secret import Secret
+
+Headers = list[tuple[bytes, bytes]]
+QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+REDUCED_CAPACITY = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+_PARTITION_BYTES = 12
+_TOO_LARGE_RETRY_S = 3600
+
+
+class RateLimitHeaders:
+    """Makes the headers. With ``partition_key`` each policy names its partition (``pk``) by an HMAC of the limit's
+    name: the same for the same client, and no way back to its id.
+    """
+
+    def __init__(self, partition_key: Secret | None = None) -> None:
+        self._partition_key = partition_key
+
+    def of(self, key_set: KeySet, now: float) -> Headers:
+        """Headers of an answer to a limited call; ``now`` is the limiter's monotonic clock. Empty without limits."""
+        parts = key_set.header_parts
+        if parts is None:
+            parts = key_set.header_parts = self._parts(key_set)
+        if not parts[0]:
+            return []
+        values: list[int] = []
+        for lease in key_set.leases:
+            wait_s = lease.next_unit_at - now
+            values.append(lease.room + lease.units)
+            values.append(1 if wait_s <= 1 else ceil(wait_s))
+        return [(b"ratelimit-policy", parts[0]), (b"ratelimit", parts[1] % tuple(values))]
+
+    def of_refusal(self, refusal: Refusal, now: float) -> Headers:
+        """Headers of a 429 or 503: those of any answer, and Retry-After, never earlier than ``t`` of what was hit."""
+        headers = self.of(refusal.key_set, now)
+        headers.append((b"retry-after", b"%d" % retry_after_s(refusal)))
+        return headers
+
+    def _parts(self, key_set: KeySet) -> tuple[bytes, bytes]:
+        policies, states = [], []
+        for key in key_set.keys:
+            partition = b""
+            if self._partition_key is not None:
+                secret = self._partition_key.reveal().encode()
+                digest = hmac.digest(secret, key.name.encode(), hashlib.sha256)[:_PARTITION_BYTES]
+                partition = b";pk=:" + base64.b64encode(digest) + b":"
+            name = key.policy.encode("ascii")
+            policies.append(b'"%s";q=%d;w=%d%s' % (name, key.limit.count, key.limit.window_s, partition))
+            states.append(b'"%s";r=%%d;t=%%d%s' % (name, partition))
+        return b", ".join(policies), b", ".join(states)
+
+
+def retry_after_s(refusal: Refusal) -> int:
+    """Seconds for Retry-After, at least 1; an hour for a call that costs more than a whole limit, which never fits."""
+    return _TOO_LARGE_RETRY_S if refusal.retry_after_s is None else max(refusal.retry_after_s, 1)
+
+
+class QuotaProblem(msgspec.Struct):
+    """The body of a refusal: RFC 9457 members, the inference protocol's ``error``, and the draft's own member."""
+
+    error: str
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    violated_policies: tuple[str, ...] = msgspec.field(name="violated-policies", default=())
+    errors: tuple[str, ...] = ()
+
+
+def problem(refusal: Refusal, instance: str) -> QuotaProblem:
+    """Say what was refused; ``instance`` is the request id. Status 429, or 503 if only capacity is lacking."""
+    if refusal.capacity:
+        detail = "The service can't take this call right now; try again as Retry-After says."
+        kind, title, status = REDUCED_CAPACITY, "Temporarily reduced capacity", 503
+    elif refusal.retry_after_s is None:
+        detail = "This call alone costs more than the whole limit allows; send fewer records at once."
+        kind, title, status = QUOTA_EXCEEDED, "Quota exceeded", 429
+    else:
+        detail = "The caller's budget is used up; wait as long as Retry-After says."
+        kind, title, status = QUOTA_EXCEEDED, "Quota exceeded", 429
+    return QuotaProblem(detail, kind, title, status, detail, instance, refusal.violated)

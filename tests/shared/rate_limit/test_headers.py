@@ -1,0 +1,75 @@
+"""What callers read: RateLimit-Policy, RateLimit, Retry-After and the quota problems."""
+
+import asyncio
+import json
+
+import msgspec
+from redis.asyncio import Redis
+
+from shared.rate_limit.gcra import Limit
+from shared.rate_limit.headers import QUOTA_EXCEEDED, REDUCED_CAPACITY, RateLimitHeaders, problem, retry_after_s
+from shared.rate_limit.lease import KeySet, Refusal
+from shared.rate_limit.leases import Limiter
+from shared.rate_limit.limits import LimitKey, Measure
+from shared.secret import Secret
+
+HOUR = LimitKey("client:a", Limit(100, 3600))
+ROWS = LimitKey("rows:a", Limit(1000, 60), Measure.ROWS, "rows-minute")
+
+
+async def test_an_answer_names_policy_and_rest(client: Redis, clock) -> None:
+    """The draft's own form; every call takes one from r, and t is the time to the next unit."""
+    headers = RateLimitHeaders()
+    async with Limiter(client, n_workers=1, clock=clock, store_clock_us=lambda: int(clock() * 1e6)) as limiter:
+        key_set = limiter.key_set([HOUR, ROWS])
+        for used in (1, 2, 3, 4):
+            assert await limiter.acquire(key_set)
+            shown = dict(headers.of(key_set, clock()))
+            assert shown[b"ratelimit-policy"] == b'"hour";q=100;w=3600, "rows-minute";q=1000;w=60'
+            assert shown[b"ratelimit"].startswith(b'"hour";r=%d;t=3' % (100 - used))
+            assert b'"rows-minute";r=%d;t=1' % (1000 - used) in shown[b"ratelimit"]
+
+
+async def test_a_refusal_says_when_and_never_too_early(client: Redis, clock) -> None:
+    """Retry-After is not before t of the limit that was hit, and at that time the call passes."""
+    headers = RateLimitHeaders()
+    async with Limiter(client, n_workers=1, clock=clock, store_clock_us=lambda: int(clock() * 1e6)) as limiter:
+        key_set = limiter.key_set([HOUR])
+        refused = None
+        while not isinstance(refused, Refusal):
+            refused = await limiter.acquire(key_set)
+        shown = dict(headers.of_refusal(refused, clock()))
+        assert shown[b"ratelimit"] == b'"hour";r=0;t=36'
+        assert int(shown[b"retry-after"]) >= 36
+        clock.advance(int(shown[b"retry-after"]))
+        assert not isinstance(await limiter.acquire(key_set), Refusal)
+
+
+async def test_partition_keys_tell_nothing_of_the_client(client: Redis) -> None:
+    """The same client has the same key, another one another, and without the secret none can be computed."""
+    headers = RateLimitHeaders(Secret("k" * 32))
+    async with Limiter(client, n_workers=1) as limiter:
+        first, second = (limiter.key_set([HOUR._replace(name=f"client:{name}")]) for name in "ab")
+        policies = [dict(headers.of(key_set, 0.0))[b"ratelimit-policy"] for key_set in (first, second, first)]
+    assert policies[0] == policies[2] != policies[1]
+    assert policies[0].startswith(b'"hour";q=100;w=3600;pk=:')
+    assert b"client" not in policies[0]
+
+
+async def test_no_limits_no_headers(client: Redis) -> None:
+    """An unlimited call says nothing about limits."""
+    async with Limiter(client, n_workers=1) as limiter:
+        assert RateLimitHeaders().of(limiter.key_set([]), 0.0) == []
+        await asyncio.sleep(0)
+
+
+def test_problems_are_the_registered_types() -> None:
+    """429 quota-exceeded, 503 temporary-reduced-capacity, each with the violated policies by name."""
+    quota = json.loads(msgspec.json.encode(problem(Refusal(KeySet([HOUR]), ("hour",), 36), "r-1")))
+    assert (quota["type"], quota["status"], quota["violated-policies"]) == (QUOTA_EXCEEDED, 429, ["hour"])
+    assert quota["instance"] == "r-1"
+    assert quota["error"] == quota["detail"]
+    capacity = problem(Refusal(KeySet([HOUR]), (), 1, capacity=True), "r-2")
+    assert (capacity.type, capacity.status) == (REDUCED_CAPACITY, 503)
+    never = Refusal(KeySet([HOUR]), ("hour",), None)
+    assert (problem(never, "r-3").status, retry_after_s(never)) == (429, 3600)
