@@ -1,5 +1,6 @@
 """Fixtures that several packages' tests share: a settable clock, a signing key, and where events go."""
 
+import faulthandler
 import io
 import json
 from collections.abc import Iterator
@@ -8,6 +9,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from shared import events
+
+_MAY_END_IN_S = 60
+
+
+def pytest_unconfigure() -> None:
+    """Fail, and say where, if a thread keeps this process alive after the last test: no time-out covers that."""
+    faulthandler.dump_traceback_later(_MAY_END_IN_S, exit=True)
 
 
 class Clock:

@@ -22,17 +22,18 @@ class WorkPool:
     def __init__(self, n_threads: int, n_waiting: int, prepare: Callable[[], None]) -> None:
         self._n_threads = n_threads
         self._places = threading.BoundedSemaphore(n_threads + n_waiting)
+        self._all_started = threading.Barrier(n_threads)
         self._executor = ThreadPoolExecutor(n_threads, thread_name_prefix="work", initializer=prepare)
 
     def start(self) -> None:
         """Start all threads now, so that no request pays for it; returns at once."""
-        together = threading.Barrier(self._n_threads)
-        for _ in range(self._n_threads):
-            self._executor.submit(together.wait)
+        for _ in range(self._n_threads):  # each holds its thread until the last is there, so no thread takes two
+            self._executor.submit(self._all_started.wait)
 
     def close(self) -> None:
         """Drop what waits; what runs comes to its end."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+        self._all_started.abort()  # a thread that waits for one that will never start would keep the process alive
 
     async def run(self, job: Callable[[], T], *, patient: bool = False, timeout_s: float = JOB_TIMEOUT_S) -> T:
         """Give the job's result; what it raises is raised here.

@@ -103,6 +103,28 @@ async def test_every_thread_is_prepared_before_its_first_job():
     pool.close()
 
 
+def test_a_pool_that_is_closed_while_it_starts_leaves_no_thread_behind(gate):
+    """The first thread waits for the second, whose part is dropped with the queue: neither may wait for ever."""
+    threads = []
+    first_is_there = threading.Event()
+
+    def prepare():
+        threads.append(threading.current_thread())
+        if len(threads) == 1:
+            first_is_there.set()
+        else:
+            gate.wait()
+
+    pool = WorkPool(2, 1, prepare)
+    pool.start()
+    assert first_is_there.wait(5)
+    pool.close()
+    gate.set()
+    for thread in threads:
+        thread.join(5)
+    assert not any(thread.is_alive() for thread in threads)
+
+
 async def test_a_closed_pool_says_that_the_server_stops(pool):
     """Not 500."""
     pool.close()
