@@ -99,7 +99,7 @@ async def running(settings: AuthSettings, *, clock: Clock = time.time) -> AsyncI
             settings=settings,
             clock=clock,
             store=store,
-            cache=ClientCache(clients, feed),
+            cache=ClientCache(clients, feed, hold_s=settings.store_outage_hold_s, clock=time.monotonic),
             pepper=pepper,
             signer=signer,
             signing=SigningQueue(signer),
@@ -161,10 +161,19 @@ class _Parts:
         if not self.signer.signing_ready:
             raise AppError("not_ready", "The signing keys can't be used now.", reason="signing_not_ready")
 
-    async def ping(self) -> None:
-        """Raise AppError store_unavailable unless the store answers."""
-        with store_errors():
-            await self.store.ping()
+    async def check_store(self) -> str:
+        """Say ``ready``, or ``degraded`` while the store is away and clients are served from memory.
+
+        Raises AppError store_unavailable where nothing can be served without it.
+        """
+        try:
+            with store_errors():
+                await self.store.ping()
+        except AppError:
+            if self.cache.degraded:
+                return "degraded"
+            raise
+        return "ready"
 
     def edge(self) -> HttpEdge:
         """Wire the endpoints: exact paths that are called often or must answer under load are hot."""
@@ -183,7 +192,7 @@ class _Parts:
             "/.well-known/oauth-authorization-server": metadata,
             "/.well-known/openid-configuration": metadata,
             "/health/live": health.live,
-            "/health/ready": ReadyEndpoint(self.check_ready, self.ping, clock=self.clock),
+            "/health/ready": ReadyEndpoint(self.check_ready, self.check_store, clock=self.clock),
             "/metrics": MetricsEndpoint(self.settings.metrics_networks),
             "/openapi.json": openapi_endpoint(issuer),
             "/docs": docs_endpoint(issuer),

@@ -3,14 +3,21 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.settings import Settings
+from shared.settings import Settings, setting, whole
 
 DEMO_FILE = "demo-client.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthSettings(Settings):
-    """The settings of the auth server; every field is one of :class:`shared.settings.Settings`."""
+    """The settings of the auth server: the common ones, and what it does without its store."""
+
+    store_outage_hold_s: int = setting(
+        "FLEX_STORE_OUTAGE_HOLD_S",
+        "120",
+        "how long client-credentials tokens are issued from memory while the store is away (0: not at all)",
+        whole(0, 3600),
+    )
 
     @property
     def demo_file(self) -> Path:

@@ -23,6 +23,9 @@ REQUEST_SECONDS = Histogram(
     buckets=BUCKETS,
 )
 TOKENS_ISSUED = Counter("flex_tokens_issued_total", "Access tokens issued", ["grant_type"])
+TOKENS_ISSUED_WITHOUT_STORE = Counter(
+    "flex_tokens_issued_without_store_total", "Access tokens issued from memory while the store was away"
+)
 TOKENS_REFUSED = Counter("flex_token_requests_refused_total", "Token requests refused", ["error"])
 SIGNING_QUEUE = Gauge("flex_signing_queue_length", "Tokens that wait for their signature", multiprocess_mode="livesum")
 BEARER_REFUSED = Counter("flex_bearer_refused_total", "Bearer tokens refused", ["reason"])

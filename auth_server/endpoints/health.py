@@ -9,7 +9,7 @@ from shared.errors import AppError
 from shared.http import NO_STORE, send_body, send_json
 from shared.serve import DRAINING
 
-Check = Callable[[], Awaitable[None]]
+Check = Callable[[], Awaitable[str]]
 
 
 async def live(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI's signature
@@ -20,14 +20,16 @@ async def live(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG
 class ReadyEndpoint:
     """``/health/ready``: 200 if tokens can be issued now, else 503 saying which part is missing.
 
-    The store is asked at most once in ``keep_s`` seconds, however often this endpoint is called.
+    ``check_store`` gives the word for the answer (``ready``, or ``degraded`` where tokens are issued without the store)
+    and is asked at most once in ``keep_s`` seconds, however often this endpoint is called.
     """
 
     def __init__(
-        self, check_ready: Callable[[], None], ping: Check, *, clock: Callable[[], float], keep_s: float = 1.0
+        self, check_ready: Callable[[], None], check_store: Check, *, clock: Callable[[], float], keep_s: float = 1.0
     ) -> None:
         self._check_ready = check_ready
-        self._ping = ping
+        self._check_store = check_store
+        self._status = ""
         self._clock = clock
         self._keep_s = keep_s
         self._good_until = 0.0
@@ -38,9 +40,9 @@ class ReadyEndpoint:
             raise AppError("not_ready", "The server is stopping.", reason="draining")
         self._check_ready()
         if self._clock() >= self._good_until:
-            await self._ping()
+            self._status = await self._check_store()
             self._good_until = self._clock() + self._keep_s
-        await send_json(send, 200, b'{"status":"ready"}')
+        await send_json(send, 200, b'{"status":"%b"}' % self._status.encode())
 
 
 class MetricsEndpoint:

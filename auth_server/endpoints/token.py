@@ -31,7 +31,7 @@ from shared.error_catalogue import CATALOGUE
 from shared.errors import AppError
 from shared.events import Event
 from shared.http import JSON, NO_STORE, error_headers, read_body, send_body
-from shared.telemetry import TOKENS_ISSUED, TOKENS_REFUSED
+from shared.telemetry import TOKENS_ISSUED, TOKENS_ISSUED_WITHOUT_STORE, TOKENS_REFUSED
 
 _PRAGMA = (b"pragma", b"no-cache")
 _BASIC_CHALLENGE = (b"www-authenticate", b'Basic realm="flex"')
@@ -145,8 +145,16 @@ class TokenEndpoint:
             aud=claims["aud"] if isinstance(claims["aud"], str) else list(claims["aud"]),
             scope=claims["scope"],
             expires_at=claims["exp"],
+            **self._flags(),
         )
         return _encode(_Answer(token, unsigned.expires_in, claims["scope"]))
+
+    def _flags(self) -> dict[str, bool]:
+        """Mark what was decided on clients as they were before the store was lost."""
+        if not self._clients.degraded:
+            return {}
+        TOKENS_ISSUED_WITHOUT_STORE.inc()
+        return {"without_store": True}
 
     def _presented(self, scope: Scope, raw: _RawRequest) -> Presented:
         form = read_form(raw.content_type, raw.query, raw.body)

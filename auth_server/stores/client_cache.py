@@ -1,16 +1,18 @@
-"""Clients held in memory, so that issuing a token costs no store round trip.
+"""Clients held in memory, so that issuing a token costs no store round trip, and goes on while the store is away.
 
-Holds up to 4,096 clients (about 1.5 KiB each), the oldest let go first; emptied entry by entry by following the
-change stream, and as a whole whenever that is not certainly up to date. Absent clients are never held.
+Holds up to 4,096 clients (about 1.5 KiB each), from the start on and whether they ask or not, the oldest let go first;
+replaced one by one by following the change stream; emptied after a gap in it and after ``hold_s`` without the store.
+Absent clients are never held.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio import Redis
 
 from auth_server.records import Client
-from auth_server.stores.clients import CHANGES, Clients
+from auth_server.stores.clients import CHANGES, MAX_PAGE, Clients
 from shared.errors import AppError
 from shared.events import Event, emit
 from shared.store import store_errors
@@ -22,19 +24,34 @@ _LONGEST_PAUSE_S = 1.0
 
 
 class ClientCache:
-    """The clients this worker uses. ``feed`` is a connection of its own: it spends its life in one blocking read."""
+    """The clients of this worker. ``feed`` is a connection of its own: it spends its life in one blocking read.
 
-    def __init__(self, clients: Clients, feed: Redis) -> None:
+    ``hold_s``: how long after the store was lost its last state is still used; ``clock`` gives monotonic seconds.
+    """
+
+    def __init__(self, clients: Clients, feed: Redis, *, hold_s: float, clock: Callable[[], float]) -> None:
         self._clients = clients
         self._feed = feed
+        self._hold_s = hold_s
+        self._clock = clock
         self._held: dict[str, Client] = {}
         self._n_seen = 0
         self._changed = 0  # counts everything that may have made a read in flight stale
         self._following = asyncio.Event()
+        self._lost_at: float | None = None
 
     def held(self, client_id: str) -> Client | None:
-        """The client if it is in memory and certainly not older than the last change that reached this host."""
+        """The client if it is in memory: certainly not older than the last change that reached this host, or, while
+        the store is away, than the moment at which it was lost.
+        """
+        if self._lost_at is not None and self._clock() >= self._lost_at + self._hold_s:
+            self._held.clear()
         return self._held.get(client_id)
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the store is away and clients are served as they were before."""
+        return self._lost_at is not None and self._clock() < self._lost_at + self._hold_s and bool(self._held)
 
     async def load(self, client_id: str) -> Client | None:
         """Read a client from the store and hold it. Raises AppError store_unavailable."""
@@ -57,7 +74,7 @@ class ClientCache:
         return self._following.is_set()
 
     async def follow(self) -> None:
-        """Follow the change stream until cancelled. What goes wrong empties the cache and is tried again."""
+        """Follow the change stream until cancelled; without the store, try again for ever."""
         pause_s, lost = _FIRST_PAUSE_S, False
         while not _cancelled():
             try:
@@ -65,14 +82,14 @@ class ClientCache:
                 if lost:
                     emit(Event.STORE_RECOVERED, used_for="clients")
                 pause_s, lost = _FIRST_PAUSE_S, False
+                await self._hold_all()
                 while not _cancelled():
                     position = await self._read(position)
             except AppError as error:
                 if not lost:
-                    emit(Event.STORE_LOST, used_for="clients", reason=error.reason)
+                    self._stop_following()
+                    emit(Event.STORE_LOST, used_for="clients", reason=error.reason, n_held=len(self._held))
                 lost = True
-            finally:
-                self._forget_all()
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
@@ -81,8 +98,20 @@ class ClientCache:
         with store_errors():
             last: Any = await self._feed.xrevrange(CHANGES, count=1)
         position, self._n_seen = (last[0][0], int(last[0][1][b"n"])) if last else (b"0-0", 0)
+        self._held.clear()  # changes may have been missed
+        self._lost_at = None
         self._following.set()
         return position
+
+    async def _hold_all(self) -> None:
+        """Read every client. A change meanwhile comes after our place in the stream, so it replaces what we read."""
+        cursor = ""
+        while len(self._held) < MAX_CLIENTS:
+            page = await self._clients.page(cursor, MAX_PAGE)
+            self._held.update((client.client_id, client) for client in page.clients[: MAX_CLIENTS - len(self._held)])
+            cursor = page.next_cursor
+            if not cursor:
+                return
 
     async def _read(self, position: bytes) -> bytes:
         with store_errors():
@@ -93,6 +122,8 @@ class ClientCache:
         for entry_id, fields in entries:
             self._apply(fields)
             position = entry_id
+        for client_id in dict.fromkeys(fields[b"client"].decode() for _, fields in entries):
+            await self.load(client_id)  # so that an outage finds it here
         return position
 
     def _apply(self, fields: dict[bytes, bytes]) -> None:
@@ -104,10 +135,10 @@ class ClientCache:
             self._held.pop(fields[b"client"].decode(), None)
         self._n_seen = n_change
 
-    def _forget_all(self) -> None:
+    def _stop_following(self) -> None:
         self._following.clear()
         self._changed += 1
-        self._held.clear()
+        self._lost_at = self._clock()
 
 
 def _cancelled() -> bool:

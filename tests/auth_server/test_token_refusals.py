@@ -4,6 +4,7 @@ import asyncio
 import base64
 import logging
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -242,7 +243,7 @@ async def test_too_many_signatures_at_once_are_put_off_not_failed(server):
 async def test_without_the_store_clients_are_put_off_and_served_again_after_it(own_store, clock):
     """503 with Retry-After, the same for a known and an unknown client; no restart is needed."""
     store, settings = own_store
-    async with serving(settings, clock) as server:
+    async with serving(replace(settings, store_outage_hold_s=0), clock) as server:
         made = await server.register()
         assert (await server.token(made)).status_code == 200
         store.release()
@@ -259,6 +260,36 @@ async def test_without_the_store_clients_are_put_off_and_served_again_after_it(o
         async with asyncio.timeout(10):
             while (await server.token(made)).status_code != 200:
                 await asyncio.sleep(0.02)
+
+
+async def test_known_clients_get_tokens_while_the_store_is_away(own_store, clock, event_log):
+    """Decided on what was true when the store was lost, marked in the audit; whoever can't be proved is put off."""
+    store, settings = own_store
+    async with serving(settings, clock) as server:
+        made, refused = await server.register(), await server.register()
+        await server.clients.disable(refused.client.client_id, clock())
+        assert [(await server.token(each)).status_code for each in (made, refused)] == [200, 401]
+        store.release()
+        async with asyncio.timeout(5):
+            while (await server.http.get("/health/ready")).json()["status"] != "degraded":
+                clock.advance(1.1)
+                await asyncio.sleep(0.01)
+        answer = await server.token(made)
+        assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
+        assert event_log.named(Event.TOKEN_ISSUED)[-1]["without_store"] is True
+        for login in (
+            basic("nobody-0123456789ab", new_secret()),
+            basic(made.client.client_id, new_secret()),
+            basic(refused.client.client_id, refused.secret),
+        ):
+            assert_refused(await send(server, headers=[("authorization", login)]), 503, "temporarily_unavailable")
+        store.attach()
+        async with asyncio.timeout(10):
+            while (await server.http.get("/health/ready")).json()["status"] != "ready":
+                clock.advance(1.1)
+                await asyncio.sleep(0.02)
+        assert (await server.token(made)).status_code == 200
+        assert "without_store" not in event_log.named(Event.TOKEN_ISSUED)[-1]
 
 
 async def test_a_server_may_start_before_its_store(own_store, clock):

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +40,7 @@ async def store(settings, request):
 async def cache(store, settings):
     """A cache that follows the store."""
     feed = connect(settings)
-    following = ClientCache(Clients(store), feed)
+    following = ClientCache(Clients(store), feed, hold_s=120, clock=time.monotonic)
     task = asyncio.create_task(following.follow())
     await asyncio.wait_for(following.wait_until_following(), 5)
     yield following
@@ -177,26 +178,40 @@ async def test_a_store_belongs_to_one_pepper(store):
     assert code(error) == "conflict"
 
 
-async def gone(cache, client_id):
-    """Wait, at most a second, until the cache has let go."""
-    async with asyncio.timeout(1):
-        while cache.held(client_id) is not None:
+async def becomes(cache, client_id, is_right):
+    """Wait, at most two seconds, until what the cache holds is right."""
+    async with asyncio.timeout(2):
+        while not is_right(cache.held(client_id)):
             await asyncio.sleep(0.001)
 
 
-async def test_the_cache_lets_go_of_what_changed_and_of_nothing_else(store, cache):
-    """Entry by entry, within milliseconds."""
+async def test_the_cache_holds_every_client_and_each_change_of_one(store, cache):
+    """New, disabled and deleted clients within milliseconds, without anybody asking for them."""
     held, other = Clients(store), client("other-0123456789ab")
     await held.create(client())
     await held.create(other)
-    async with asyncio.timeout(2):
-        while not (cache.held(other.client_id) and cache.held(client().client_id)):
-            await cache.load(client().client_id)
-            await cache.load(other.client_id)
+    await becomes(cache, client().client_id, bool)
+    await becomes(cache, other.client_id, bool)
     await held.disable(client().client_id, NOW)
-    await gone(cache, client().client_id)
+    await becomes(cache, client().client_id, lambda found: found is not None and found.disabled)
+    await held.delete(client().client_id)
+    await becomes(cache, client().client_id, lambda found: found is None)
     assert cache.held(other.client_id) == other
-    assert (await cache.load(client().client_id)).disabled
+
+
+async def test_clients_that_were_there_before_are_held_from_the_start(store, settings):
+    """Page by page; a client that never asked for a token survives the store's absence, too."""
+    ids = [f"test-{number:012x}" for number in range(clients.MAX_PAGE + 3)]
+    for client_id in ids:
+        await Clients(store).create(client(client_id))
+    feed = connect(settings)
+    cache = ClientCache(Clients(store), feed, hold_s=120, clock=time.monotonic)
+    task = asyncio.create_task(cache.follow())
+    await becomes(cache, ids[-1], bool)
+    assert all(cache.held(client_id) for client_id in ids)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await feed.aclose()
 
 
 async def test_absent_clients_are_never_held(store, cache):
@@ -211,12 +226,10 @@ async def test_a_gap_in_the_changes_empties_the_cache(store, cache):
     held = Clients(store)
     other = client("other-0123456789ab")
     await held.create(other)
-    async with asyncio.timeout(2):
-        while not cache.held(other.client_id):
-            await cache.load(other.client_id)
+    await becomes(cache, other.client_id, bool)
     await store.incrby("flex:{clients}:n_changes", 7)
     await held.create(client())
-    await gone(cache, other.client_id)
+    await becomes(cache, other.client_id, lambda found: found is None)
 
 
 async def test_the_cache_is_bounded(store, cache, monkeypatch):
@@ -225,18 +238,17 @@ async def test_the_cache_is_bounded(store, cache, monkeypatch):
     held, ids = Clients(store), [f"test-{number:012x}" for number in range(5)]
     for client_id in ids:
         await held.create(client(client_id))
-    async with asyncio.timeout(2):
-        while cache.held(ids[-1]) is None:
-            for client_id in ids:
-                await cache.load(client_id)
-    assert sum(cache.held(client_id) is not None for client_id in ids) == 3
+    await becomes(cache, ids[-1], bool)
+    for client_id in ids:
+        await cache.load(client_id)
+    assert [cache.held(client_id) is not None for client_id in ids] == [False, False, True, True, True]
 
 
 async def test_following_ends_when_told_also_while_a_change_comes_in(store, settings):
     """redis-py loses a cancellation that arrives together with a reply; shutdown must not hang on that."""
     for number in range(20):
         feed = connect(settings)
-        cache = ClientCache(Clients(store), feed)
+        cache = ClientCache(Clients(store), feed, hold_s=120, clock=time.monotonic)
         task = asyncio.create_task(cache.follow())
         await cache.wait_until_following()
         await asyncio.sleep(0)
@@ -247,25 +259,30 @@ async def test_following_ends_when_told_also_while_a_change_comes_in(store, sett
         await feed.aclose()
 
 
-async def test_a_lost_store_empties_the_cache_and_is_told_once(own_store, event_log):
-    """Without changes coming in, nothing may be held; one event for the loss, one for the return."""
+async def test_a_lost_store_leaves_clients_for_a_while_and_is_told_once(own_store, clock, event_log):
+    """To the very second; one event for the loss, one for the return, after which changes count again."""
     embedded, named = own_store
     connection, feed = connect(named), connect(named)
-    cache = ClientCache(Clients(connection), feed)
-    task = asyncio.create_task(cache.follow())
-    await cache.wait_until_following()
     await Clients(connection).create(client())
-    async with asyncio.timeout(2):
-        while not cache.held(client().client_id):
-            await cache.load(client().client_id)
+    cache = ClientCache(Clients(connection), feed, hold_s=60, clock=clock)
+    task = asyncio.create_task(cache.follow())
+    await becomes(cache, client().client_id, bool)
+    assert not cache.degraded
     await asyncio.to_thread(embedded.release)
-    await gone(cache, client().client_id)
+    async with asyncio.timeout(5):
+        while cache.following:
+            await asyncio.sleep(0.001)
+    clock.advance(59.9)
+    assert (cache.held(client().client_id), cache.degraded) == (client(), True)
     with pytest.raises(AppError) as error:
         await cache.load(client().client_id)
-    assert (code(error), cache.following) == ("store_unavailable", False)
+    assert code(error) == "store_unavailable"
+    clock.advance(0.1)
+    assert (cache.held(client().client_id), cache.degraded) == (None, False)
     await asyncio.to_thread(embedded.attach)
     await asyncio.wait_for(cache.wait_until_following(), 10)
     assert await cache.load(client().client_id) == client()
+    assert not cache.degraded
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await feed.aclose()
