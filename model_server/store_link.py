@@ -5,6 +5,7 @@ store's client library takes 7 MiB and 50 ms to load, so it is loaded in a threa
 """
 
 import asyncio
+import typing
 from typing import TYPE_CHECKING
 
 from shared import events
@@ -74,3 +75,5 @@ class StoreLink:
 def _load_library() -> None:
     import shared.revocations.follower  # noqa: PLC0415 - see the module's first lines
     import shared.store  # noqa: F401, PLC0415
+
+    typing.clear_overloads()  # nobody asks for them here, and the library has 750
