@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
@@ -27,13 +27,12 @@ from auth_server.settings import AuthSettings
 from auth_server.stores.client_cache import ClientCache
 from auth_server.stores.client_secrets import Pepper, load_pepper
 from auth_server.stores.clients import Clients
-from shared import events
-from shared.embedded_store import EmbeddedStore, EmbeddedStoreError
+from shared import background, events
+from shared.embedded_store import EmbeddedStoreError
 from shared.errors import AppError
-from shared.events import Event
 from shared.http import HotRoute, HttpEdge
 from shared.settings import SettingsError
-from shared.store import StoreRefusedError, attach, connect, keep, store_errors
+from shared.store import StoreRefusedError, connect, embedded_store, store_errors
 from shared.telemetry import SIGNING_QUEUE
 
 Clock = Callable[[], float]
@@ -90,7 +89,7 @@ async def running(settings: AuthSettings, *, clock: Clock = time.time) -> AsyncI
     """
     signer, pepper = await asyncio.to_thread(_open_keys, settings, clock)
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(_embedded_store(settings))
+        await stack.enter_async_context(embedded_store(settings))
         store, feed = connect(settings), connect(settings)
         stack.push_async_callback(store.aclose)
         stack.push_async_callback(feed.aclose)
@@ -107,27 +106,11 @@ async def running(settings: AuthSettings, *, clock: Clock = time.time) -> AsyncI
         )
         prepared = await parts.preparation.at_once(store)
         work = [parts.cache.follow(), signer.watch(), parts.count(), parts.preparation.later(store)]
-        stack.push_async_callback(_cancel, [_background(each) for each in work])
+        stack.push_async_callback(background.stop, [background.start(each) for each in work])
         if prepared:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(parts.cache.wait_until_following(), _FIRST_FOLLOWING_S)
         yield parts.edge()
-
-
-@contextlib.asynccontextmanager
-async def _embedded_store(settings: AuthSettings) -> AsyncIterator[None]:
-    """Hold the embedded store, if that is the one in use, and start it again whenever it dies."""
-    if settings.redis_url:
-        yield
-        return
-    embedded = EmbeddedStore(settings.var_dir)
-    await attach(embedded)
-    keeper = _background(keep(embedded))
-    try:
-        yield
-    finally:
-        await _cancel([keeper])
-        await asyncio.to_thread(embedded.release)
 
 
 def _open_keys(settings: AuthSettings, clock: Clock) -> tuple[Signer, Pepper]:
@@ -214,22 +197,3 @@ def _others(hot: dict[tuple[str, str], HotRoute]) -> ASGIApp:
         raise AppError("not_found", "There is nothing at this address.")
 
     return refuse
-
-
-def _background(work: Coroutine[object, object, None]) -> asyncio.Task[None]:
-    task = asyncio.create_task(work)
-    task.add_done_callback(_tell_end)
-    return task
-
-
-def _tell_end(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        events.emit(Event.INTERNAL_ERROR, reason=type(error).__name__, where="background")
-
-
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
-    pending = set(tasks)
-    while pending:  # redis-py may lose a cancellation that comes together with a reply
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=0.5)

@@ -180,6 +180,15 @@ _KINDS = (
         "Try again as Retry-After says.",
     ),
     ErrorKind(
+        "revocations_stale",
+        503,
+        "Revocations unknown",
+        "This server does not know the latest revocations and serves no token until it does.",
+        "The revocation feed was not heard for longer than FLEX_REQUIRE_FRESH_REVOCATIONS_S; the header "
+        "Flex-Revocation-Staleness says for how many seconds.",
+        "Try again as Retry-After says, with the same token; check the store and the auth server.",
+    ),
+    ErrorKind(
         "not_ready",
         503,
         "Not ready",

@@ -18,6 +18,7 @@ the auth server
   millisecond. Several auth servers must agree on the time as well as this is to hold between them.
 """
 
+import functools
 import hashlib
 import hmac
 import struct
@@ -100,13 +101,20 @@ def marks(token: AccessToken, *, grant_id: str = "", api_key_id: str = "") -> To
     """Work out the marks of a verified access token."""
     return TokenMarks(
         token=token_key(token.token_id),
-        signing_key=token.key.kid.encode(),
-        client=token.client_id.encode(),
-        subject=token.subject.encode(),
+        signing_key=_encoded(token.key.kid),
+        client=_encoded(token.client_id),
+        subject=_encoded(token.subject),
         grant=grant_id.encode(),
         api_key=api_key_id.encode(),
         issued_ms=milliseconds(token.issued_at),
     )
+
+
+# Marks are held by the thousand, and most tokens share these with others: made once, that is 0.2 KiB less a token. Only
+# what a verified token says gets in.
+@functools.lru_cache(maxsize=256)
+def _encoded(text: str) -> bytes:
+    return text.encode()
 
 
 def milliseconds(seconds: float) -> int:

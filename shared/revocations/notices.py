@@ -23,5 +23,15 @@ class Notice(StrEnum):
     SNAPSHOT_FAILED = "revocation_snapshot_failed"
 
 
+class State(StrEnum):
+    """Where a follower is. Only FOLLOWING takes heartbeats, so in every other state staleness grows."""
+
+    STARTING = "starting"
+    FOLLOWING = "following"
+    REBUILDING = "rebuilding"
+    BROKEN = "broken"
+    DISCONNECTED = "disconnected"
+
+
 def ignore(_notice: Notice, _details: dict[str, Detail]) -> None:
     """Tell nobody."""
