@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from enum import StrEnum
 
+from shared.events import Event, emit
+
 Detail = str | int | float
 Notify = Callable[["Notice", dict[str, Detail]], None]
 
@@ -25,3 +27,8 @@ class Notice(StrEnum):
 
 def ignore(_notice: Notice, _details: dict[str, Detail]) -> None:
     """Tell nobody."""
+
+
+def to_events(notice: Notice, details: dict[str, Detail]) -> None:
+    """Tell whoever reads the events."""
+    emit(Event.REVOCATION_FEED, notice=notice, **details)
