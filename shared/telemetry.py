@@ -29,6 +29,7 @@ CLIENT_REQUESTS_REFUSED = Counter(
 )
 INTROSPECTIONS = Counter("flex_introspections_total", "Tokens introspected", ["active"])
 REVOCATIONS_WRITTEN = Counter("flex_revocations_written_total", "Revocations written to the feed", ["kind"])
+REVOCATION_NOTICES = Counter("flex_revocation_notices_total", "What the revocation feed told", ["notice"])
 REVOCATION_STALENESS = Gauge(
     "flex_revocation_staleness_seconds", "Age of what is known about revocations", multiprocess_mode="livemax"
 )

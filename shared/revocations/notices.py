@@ -4,6 +4,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from shared.events import Event, emit
+from shared.telemetry import REVOCATION_NOTICES
 
 Detail = str | int | float
 Notify = Callable[["Notice", dict[str, Detail]], None]
@@ -30,5 +31,6 @@ def ignore(_notice: Notice, _details: dict[str, Detail]) -> None:
 
 
 def to_events(notice: Notice, details: dict[str, Detail]) -> None:
-    """Tell whoever reads the events."""
+    """Tell whoever reads the events and the metrics."""
+    REVOCATION_NOTICES.labels(notice).inc()
     emit(Event.REVOCATION_FEED, notice=notice, **details)

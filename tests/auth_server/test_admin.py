@@ -118,5 +118,6 @@ async def test_every_change_is_an_event(server, event_log):
     await call(server, token)
     await call(server, token, "POST", json={"kind": "nonsense", "value": "x"})
     assert (await call(server, token, "POST", json={"kind": "jti", "value": "x"})).status_code == 200
+    assert {line["route"] for line in event_log.named(Event.HTTP_REQUEST)} == {"/oauth2/token", PATH}
     (line,) = event_log.named(Event.ADMIN_CHANGE)
     assert (line["client_id"], line["method"], line["route"]) == (made.client.client_id, "POST", PATH)

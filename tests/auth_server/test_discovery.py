@@ -68,6 +68,11 @@ async def test_the_metadata_offers_only_what_is_there(server):
     assert not {"authorization_endpoint", "registration_endpoint", "id_token_signing_alg_values_supported"} & set(
         metadata
     )
+    for name in ("revocation", "introspection"):
+        methods = metadata[f"{name}_endpoint_auth_methods_supported"]
+        assert methods == metadata["token_endpoint_auth_methods_supported"]
+        address = metadata[f"{name}_endpoint"].removeprefix(server.settings.issuer)
+        assert (await server.http.post(address, data={"token": "x"})).status_code == 401
     for name in ("jwks_uri", "service_documentation"):
         path = metadata[name].removeprefix(server.settings.issuer)
         assert (await server.http.get(path)).status_code == 200
