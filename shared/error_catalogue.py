@@ -217,9 +217,9 @@ _KINDS = (
         "unauthorized_client",
         400,
         "Unauthorized client",
-        "The client may not use this grant type.",
-        "The grant type is not among the client's.",
-        "Use another client, or have the grant type added.",
+        "The client may not do this.",
+        "The grant type is not among the client's; or the token to revoke was issued to another client.",
+        "Use another client; have the grant type, or the scope tokens:revoke, added.",
     ),
     ErrorKind(
         "unsupported_grant_type",

@@ -1,7 +1,7 @@
 """One error type for the whole product.
 
-Code raises :class:`AppError` with a code of ``shared.error_catalogue``. Only ``shared.http`` (and the token endpoint,
-whose form RFC 6749 fixes) turns it into bytes.
+Code raises :class:`AppError` with a code of ``shared.error_catalogue``. Only ``shared.http`` (and the endpoints
+of OAuth, whose form RFC 6749 fixes) turns it into bytes.
 """
 
 from collections.abc import Sequence

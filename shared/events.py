@@ -32,6 +32,11 @@ class Event(StrEnum):
     CLIENT_SECRET_ROTATED = "client_secret_rotated"  # noqa: S105
     CLIENT_DISABLED = "client_disabled"
     CLIENT_DELETED = "client_deleted"
+    REVOCATION_REFUSED = "revocation_refused"
+    REVOCATION_WRITTEN = "revocation_written"
+    REVOCATION_FEED = "revocation_feed"
+    INTROSPECTION_REFUSED = "introspection_refused"
+    ADMIN_CHANGE = "admin_change"
     BEARER_REFUSED = "bearer_refused"
     SCOPE_REFUSED = "scope_refused"
     KEY_PREPARED = "key_prepared"

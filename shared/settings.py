@@ -116,6 +116,12 @@ class Settings:
     keys_passphrase_file: Path | None = setting(
         "FLEX_KEYS_PASSPHRASE_FILE", "", "file whose content encrypts private keys at rest", optional_path
     )
+    feed_key_path: Path | None = setting(
+        "FLEX_FEED_KEY_FILE",
+        "",
+        "file with the key that authenticates the revocation feed (empty: feed.key in the var folder)",
+        optional_path,
+    )
     access_token_ttl_s: int = setting(
         "FLEX_ACCESS_TOKEN_TTL_S", "900", "life of an access token", whole(60, MAX_ACCESS_TOKEN_TTL_S)
     )
@@ -143,12 +149,6 @@ class Settings:
         "900",
         "how stale the revocation feed may be before calls are refused (503); `0`: no feed and no store needed",
         whole(0, 86400),
-    )
-    feed_key_path: Path | None = setting(
-        "FLEX_FEED_KEY_FILE",
-        "",
-        "key that authenticates revocations; the same file for every server; empty: `feed.key` in the var folder",
-        optional_path,
     )
     metrics_networks: tuple[str, ...] = setting(
         "FLEX_METRICS_NETWORKS", "", "networks (CIDR) besides the loopback that may read /metrics", words

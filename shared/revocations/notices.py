@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from enum import StrEnum
 
+from shared.events import Event, emit
+from shared.telemetry import REVOCATION_NOTICES
+
 Detail = str | int | float
 Notify = Callable[["Notice", dict[str, Detail]], None]
 
@@ -35,3 +38,9 @@ class State(StrEnum):
 
 def ignore(_notice: Notice, _details: dict[str, Detail]) -> None:
     """Tell nobody."""
+
+
+def to_events(notice: Notice, details: dict[str, Detail]) -> None:
+    """Tell whoever reads the events and the metrics."""
+    REVOCATION_NOTICES.labels(notice).inc()
+    emit(Event.REVOCATION_FEED, notice=notice, **details)

@@ -79,7 +79,7 @@ def test_a_dotenv_file_is_read_under_the_environment(tmp_path, monkeypatch):
     assert (settings.auth_port, settings.model_port) == (9100, 8200)
 
 
-def test_the_feed_key_rests_in_the_var_folder_unless_told_otherwise():
-    """Servers on several hosts are given the same file."""
+def test_the_feed_key_rests_in_the_var_folder_unless_it_is_named():
+    """Orchestrators mount it elsewhere."""
     assert Settings.read({"FLEX_VAR_DIR": "state"}).feed_key_file == Path("state/feed.key")
     assert Settings.read({"FLEX_FEED_KEY_FILE": "/run/secrets/feed"}).feed_key_file == Path("/run/secrets/feed")
