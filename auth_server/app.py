@@ -16,25 +16,32 @@ from auth_server.endpoints.description import docs_endpoint, openapi_endpoint
 from auth_server.endpoints.discovery import jwks_endpoint, metadata_endpoint
 from auth_server.endpoints.health import MetricsEndpoint, ReadyEndpoint
 from auth_server.endpoints.token import TokenEndpoint
-from auth_server.keyring.changes import explanation
+from auth_server.key_announcements import KeyAnnouncements
+from auth_server.keyring.changes import RingChanges, explanation
+from auth_server.keyring.confirmation import Reports
 from auth_server.keyring.folder import KeysFolder
-from auth_server.keyring.policy import ring_policy
+from auth_server.keyring.policy import LONGEST_TTL_S, ring_policy
 from auth_server.keyring.signer import Signer
 from auth_server.keyring.signing_queue import SigningQueue
 from auth_server.oauth.server import TokenPolicy, TokenRules
 from auth_server.preparation import Preparation
+from auth_server.scheduled_rotation import ScheduledRotation
 from auth_server.settings import AuthSettings
 from auth_server.stores.client_cache import ClientCache
 from auth_server.stores.client_secrets import Pepper, load_pepper
 from auth_server.stores.clients import Clients
 from shared import events
+from shared.access_token import LEEWAY_S
 from shared.embedded_store import EmbeddedStore, EmbeddedStoreError
 from shared.errors import AppError
 from shared.events import Event
 from shared.http import HotRoute, HttpEdge
+from shared.revocations.feed_key import FeedKey, load_or_create_feed_key
+from shared.revocations.writer import RevocationFeed
 from shared.settings import SettingsError
 from shared.store import StoreRefusedError, attach, connect, keep, store_errors
 from shared.telemetry import SIGNING_QUEUE
+from shared.verifiers import read_reports
 
 Clock = Callable[[], float]
 _FIRST_FOLLOWING_S = 1.0
@@ -88,7 +95,7 @@ async def running(settings: AuthSettings, *, clock: Clock = time.time) -> AsyncI
     keys_unavailable if there is no key ring to be trusted, conflict or StoreRefusedError if the store must not be
     served, EmbeddedStoreError if the embedded one can't run.
     """
-    signer, pepper = await asyncio.to_thread(_open_keys, settings, clock)
+    signer, pepper, feed_key = await asyncio.to_thread(_open_keys, settings, clock)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(_embedded_store(settings))
         store, feed = connect(settings), connect(settings)
@@ -107,6 +114,7 @@ async def running(settings: AuthSettings, *, clock: Clock = time.time) -> AsyncI
         )
         prepared = await parts.preparation.at_once(store)
         work = [parts.cache.follow(), signer.watch(), parts.count(), parts.preparation.later(store)]
+        work += _key_work(settings, signer, store, feed_key, clock)
         stack.push_async_callback(_cancel, [_background(each) for each in work])
         if prepared:
             with contextlib.suppress(TimeoutError):
@@ -130,10 +138,31 @@ async def _embedded_store(settings: AuthSettings) -> AsyncIterator[None]:
         await asyncio.to_thread(embedded.release)
 
 
-def _open_keys(settings: AuthSettings, clock: Clock) -> tuple[Signer, Pepper]:
+def _open_keys(settings: AuthSettings, clock: Clock) -> tuple[Signer, Pepper, FeedKey]:
     folder, policy = KeysFolder(settings.keys_dir, settings.keys_passphrase_file), ring_policy(settings)
     folder.ensure(clock(), policy)
-    return Signer.open(folder, policy, issuer=settings.issuer, clock=clock), load_pepper(settings.keys_dir)
+    signer = Signer.open(folder, policy, issuer=settings.issuer, clock=clock)
+    return signer, load_pepper(settings.keys_dir), load_or_create_feed_key(settings.feed_key_file)
+
+
+def _key_work(
+    settings: AuthSettings, signer: Signer, store: Redis, feed_key: FeedKey, clock: Clock
+) -> list[Coroutine[object, object, None]]:
+    """What runs beside the requests for the sake of the keys: telling the verifiers, and rotating by schedule."""
+    folder, policy = KeysFolder(settings.keys_dir, settings.keys_passphrase_file), ring_policy(settings)
+    revocations = RevocationFeed(store, feed_key, clock=clock, max_token_life_s=LONGEST_TTL_S, leeway_s=LEEWAY_S)
+
+    async def reports() -> Reports:
+        try:
+            return await read_reports(store, feed_key)
+        except AppError:
+            return None
+
+    announcements = KeyAnnouncements(
+        store, feed_key, revocations, signer, trusted_s=settings.jwks_max_stale_s, clock=clock
+    )
+    schedule = ScheduledRotation(RingChanges(folder, policy, clock), signer, reports, every_s=settings.key_rotation_s)
+    return [announcements.keep(), schedule.keep()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

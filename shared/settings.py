@@ -44,6 +44,16 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def optional_whole(low: int, high: int) -> Callable[[str], int | None]:
+    """Parser of a whole number that may be left out."""
+    number = whole(low, high)
+
+    def parse(text: str) -> int | None:
+        return number(text) if text else None
+
+    return parse
+
+
 def one_of(*words: str) -> Callable[[str], str]:
     """Parser of one of a few words."""
 
@@ -115,6 +125,12 @@ class Settings:
     keys_passphrase_file: Path | None = setting(
         "FLEX_KEYS_PASSPHRASE_FILE", "", "file whose content encrypts private keys at rest", optional_path
     )
+    feed_key_path: Path | None = setting(
+        "FLEX_FEED_KEY_FILE",
+        "",
+        "key that auth servers and verifiers share and the store never sees; empty: `feed.key` in the var folder",
+        optional_path,
+    )
     access_token_ttl_s: int = setting("FLEX_ACCESS_TOKEN_TTL_S", "900", "life of an access token", whole(60, 3600))
     jwks_max_age_s: int = setting(
         "FLEX_JWKS_MAX_AGE_S",
@@ -144,6 +160,11 @@ class Settings:
     log_access: str = setting(
         "FLEX_LOG_ACCESS", "1", "`1`: one JSON line for each request; `0`: security events only", one_of("0", "1")
     )
+
+    @property
+    def feed_key_file(self) -> Path:
+        """Where the feed key rests; made by whoever needs it first."""
+        return self.feed_key_path or self.var_dir / "feed.key"
 
     @property
     def production(self) -> bool:

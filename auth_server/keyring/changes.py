@@ -5,12 +5,13 @@ loop. ``clock`` gives UTC seconds and is read under the lock.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from auth_server.keyring import transitions
+from auth_server.keyring import confirmation, transitions
+from auth_server.keyring.confirmation import Reports
 from auth_server.keyring.folder import Draft, KeysFolder
-from auth_server.keyring.ring import KeyPolicy, KeyRing, KeyState, SigningKey, check_activation
+from auth_server.keyring.ring import KeyPolicy, KeyRing, KeyState, SigningKey
 from shared.errors import AppError
 from shared.events import Event, emit
 
@@ -54,39 +55,50 @@ class RingChanges:
             draft.commit(transitions.prepare(before, made.fresh, self.clock()), [made])
             return _announced(Change(before, draft.ring))
 
-    def activate(self, kid: str = "", *, emergency: bool = False) -> Change:
+    def activate(self, kid: str = "", *, reports: Reports, force: bool = False) -> Change:
         """Let a standby key sign (default: the one published longest) and retire the active one.
 
-        Raises AppError conflict, with the earliest safe time, if it is too young; ``emergency`` skips that check.
+        ``reports``: what the verifiers said just before. Raises AppError conflict, naming what is missing, if the key
+        is too young or a verifier has not proved it; ``force`` goes on all the same, and is told as an event.
         """
         with _refusals_told("activate"), self.folder.changing() as draft:
-            before, now = draft.ring, self.clock()
+            before = draft.ring
             chosen = before.find(kid) if kid else before.next_standby
-            if chosen.state is KeyState.STANDBY and not emergency:
-                check_activation(chosen, now, self.policy)  # before a key is made for nothing
-            self.folder.private_key(chosen)
+            missing = self._checked(chosen, reports, force=force)
             made = self.folder.make_key(self.n_bits)
             after = transitions.activate(
-                before, self.clock(), self.policy, fresh=made.fresh, kid=chosen.kid, emergency=emergency
+                before, self.clock(), self.policy, fresh=made.fresh, reports=reports, kid=chosen.kid, force=force
             )
             draft.commit(after, [made])
-            return _announced(Change(before, after))
+            return _announced(Change(before, after), forced=force, missing=missing)
 
-    def rotate(self, *, seen_active: str) -> Change:
+    def rotate(self, *, seen_active: str, reports: Reports, force: bool = False) -> Change:
         """Planned rotation in one commit. ``seen_active``: the active kid on which the caller decided to rotate.
 
         If another key is active by now, another rotation was faster: nothing is done and ``overtaken`` is set.
-        Raises AppError conflict, with the earliest safe time, if the standby key is too young.
+        Raises AppError conflict as :meth:`activate` does.
         """
         with _refusals_told("rotate"), self.folder.changing() as draft:
             before = draft.ring
             if before.active.kid != seen_active:
                 return Change(before, before, overtaken=True)
-            check_activation(before.next_standby, self.clock(), self.policy)
-            self.folder.private_key(before.next_standby)  # a key that can't be loaded must never become active
+            missing = self._checked(before.next_standby, reports, force=force)
             made = self.folder.make_key(self.n_bits)
-            draft.commit(transitions.rotate(before, self.clock(), self.policy, fresh=made.fresh), [made])
-            return _announced(Change(before, draft.ring))
+            after = transitions.rotate(
+                before, self.clock(), self.policy, fresh=made.fresh, reports=reports, force=force
+            )
+            draft.commit(after, [made])
+            return _announced(Change(before, after), forced=force, missing=missing)
+
+    def _checked(self, key: SigningKey, reports: Reports, *, force: bool) -> list[str]:
+        """Refuse before a key is made for nothing; gives what speaks against the activation (all of it forced)."""
+        if key.state is not KeyState.STANDBY:
+            return []  # the transition refuses it, and says why
+        now = self.clock()
+        if not force:
+            confirmation.check_activation(key, reports, now, self.policy)
+        self.folder.private_key(key)  # a key that can't be loaded must never become active
+        return confirmation.sentences(confirmation.obstacles(key, reports, now, self.policy), now, self.policy)
 
     def rotate_in_emergency(self, *, seen_active: str) -> Change:
         """Drop the key that the caller saw active as compromised; the standby key signs at once, whatever its age.
@@ -148,11 +160,14 @@ def explanation(error: AppError) -> str:
     return error.reason if error.reason != error.code else error.detail
 
 
-def _announced(change: Change) -> Change:
+def _announced(change: Change, *, forced: bool = False, missing: Sequence[str] = ()) -> Change:
     for state, event in _EVENT_OF.items():
         for key in change.moved_to(state):
             told = Event.KEY_REVOKED if key.compromised else event
             emit(told, kid=key.kid, generation=change.after.generation)
+    if forced:
+        kid, generation = change.after.active.kid, change.after.generation
+        emit(Event.KEY_ACTIVATION_FORCED, kid=kid, generation=generation, missing=" ".join(missing))
     return change
 
 

@@ -38,7 +38,7 @@ def changed_by(method: str, *, at: float = LATER) -> Act:
         arguments = {
             "prepare": {},
             "sweep": {},
-            "rotate": {"seen_active": ring.active.kid},
+            "rotate": {"seen_active": ring.active.kid, "reports": ()},
             "rotate_in_emergency": {"seen_active": ring.active.kid},
             "retire": {"kid": ring.next_standby.kid},
         }[method]
