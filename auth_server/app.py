@@ -162,7 +162,7 @@ def _key_work(
         store, feed_key, revocations, signer, trusted_s=settings.jwks_max_stale_s, clock=clock
     )
     schedule = ScheduledRotation(RingChanges(folder, policy, clock), signer, reports, every_s=settings.key_rotation_s)
-    return [announcements.keep(), schedule.keep()]
+    return [revocations.keep_beating(), announcements.keep(), schedule.keep()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

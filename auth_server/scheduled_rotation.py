@@ -18,7 +18,9 @@ from shared.errors import AppError
 from shared.events import Event, emit
 
 POLL_S = 1.0
+_PAUSE_S = 5.0  # after a refusal under the lock, which is an event each time
 _TELL_EVERY_S = 60.0
+_ACTOR = "schedule"
 
 
 class ScheduledRotation:
@@ -43,6 +45,7 @@ class ScheduledRotation:
                 await self.step()
             except AppError as refusal:  # told by whoever refused; what was in the way may be gone at the next look
                 self._tell(reason=explanation(refusal))
+                await asyncio.sleep(_PAUSE_S)
             await asyncio.sleep(poll_s)
 
     async def step(self) -> None:
@@ -66,7 +69,7 @@ class ScheduledRotation:
                 laggards=[each.verifier_id for each in missing.laggards],
             )
             return False
-        changes = replace(self._changes, n_bits=ring.active.n_bits)
+        changes = replace(self._changes, n_bits=ring.active.n_bits, actor=_ACTOR)
         await asyncio.to_thread(lambda: changes.rotate(seen_active=ring.active.kid, reports=reports))
         return True
 

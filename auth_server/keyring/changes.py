@@ -40,12 +40,16 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class RingChanges:
-    """Everything an operator can do to the ring in ``folder``. New keys get ``n_bits`` bits."""
+    """Everything an operator can do to the ring in ``folder``. New keys get ``n_bits`` bits.
+
+    ``actor`` names in the events who does it, where it is not the command line.
+    """
 
     folder: KeysFolder
     policy: KeyPolicy
     clock: Clock
     n_bits: int = 2048
+    actor: str = ""
 
     def prepare(self) -> Change:
         """Publish one more standby key. Raises AppError conflict if no more may be published."""
@@ -53,7 +57,7 @@ class RingChanges:
             made = self.folder.make_key(self.n_bits)
             before = draft.ring
             draft.commit(transitions.prepare(before, made.fresh, self.clock()), [made])
-            return _announced(Change(before, draft.ring))
+            return self._announced(Change(before, draft.ring))
 
     def activate(self, kid: str = "", *, reports: Reports, force: bool = False) -> Change:
         """Let a standby key sign (default: the one published longest) and retire the active one.
@@ -61,7 +65,7 @@ class RingChanges:
         ``reports``: what the verifiers said just before. Raises AppError conflict, naming what is missing, if the key
         is too young or a verifier has not proved it; ``force`` goes on all the same, and is told as an event.
         """
-        with _refusals_told("activate"), self.folder.changing() as draft:
+        with self._refusals_told("activate"), self.folder.changing() as draft:
             before = draft.ring
             chosen = before.find(kid) if kid else before.next_standby
             missing = self._checked(chosen, reports, force=force)
@@ -70,7 +74,7 @@ class RingChanges:
                 before, self.clock(), self.policy, fresh=made.fresh, reports=reports, kid=chosen.kid, force=force
             )
             draft.commit(after, [made])
-            return _announced(Change(before, after), forced=force, missing=missing)
+            return self._announced(Change(before, after), forced=force, missing=missing)
 
     def rotate(self, *, seen_active: str, reports: Reports, force: bool = False) -> Change:
         """Planned rotation in one commit. ``seen_active``: the active kid on which the caller decided to rotate.
@@ -78,7 +82,7 @@ class RingChanges:
         If another key is active by now, another rotation was faster: nothing is done and ``overtaken`` is set.
         Raises AppError conflict as :meth:`activate` does.
         """
-        with _refusals_told("rotate"), self.folder.changing() as draft:
+        with self._refusals_told("rotate"), self.folder.changing() as draft:
             before = draft.ring
             if before.active.kid != seen_active:
                 return Change(before, before, overtaken=True)
@@ -88,7 +92,7 @@ class RingChanges:
                 before, self.clock(), self.policy, fresh=made.fresh, reports=reports, force=force
             )
             draft.commit(after, [made])
-            return _announced(Change(before, after), forced=force, missing=missing)
+            return self._announced(Change(before, after), forced=force, missing=missing)
 
     def _checked(self, key: SigningKey, reports: Reports, *, force: bool) -> list[str]:
         """Refuse before a key is made for nothing; gives what speaks against the activation (all of it forced)."""
@@ -105,14 +109,14 @@ class RingChanges:
 
         If a planned rotation retired it meanwhile, it is dropped all the same; ``overtaken`` if it is gone already.
         """
-        with _refusals_told("rotate"), self.folder.changing() as draft:
+        with self._refusals_told("rotate"), self.folder.changing() as draft:
             if draft.ring.find(seen_active).state is KeyState.REMOVED:
                 return Change(draft.ring, draft.ring, overtaken=True)
             return self._revoke(draft, seen_active)
 
     def revoke(self, kid: str) -> Change:
         """Drop a compromised key at once. Raises AppError conflict if it is removed already, not_found if unknown."""
-        with _refusals_told("revoke"), self.folder.changing() as draft:
+        with self._refusals_told("revoke"), self.folder.changing() as draft:
             return self._revoke(draft, kid)
 
     def _revoke(self, draft: Draft, kid: str) -> Change:
@@ -121,21 +125,21 @@ class RingChanges:
             self.folder.private_key(before.next_standby)
         made = self.folder.make_key(self.n_bits)
         draft.commit(transitions.revoke(before, kid, self.clock(), self.policy, fresh=made.fresh), [made])
-        return _announced(Change(before, draft.ring))
+        return self._announced(Change(before, draft.ring))
 
     def retire(self, kid: str) -> Change:
         """End one key: withdraw it if it is a standby key, remove it if it is retired and no live token needs it.
 
         Raises AppError conflict, with the earliest safe time, if that is not safe yet.
         """
-        with _refusals_told("retire"), self.folder.changing() as draft:
+        with self._refusals_told("retire"), self.folder.changing() as draft:
             before, now = draft.ring, self.clock()
             if before.find(kid).state is KeyState.RETIRED:
                 draft.commit(transitions.remove(before, kid, now, self.policy))
             else:
                 made = self.folder.make_key(self.n_bits)
                 draft.commit(transitions.retire(before, kid, now, fresh=made.fresh), [made])
-            return _announced(Change(before, draft.ring))
+            return self._announced(Change(before, draft.ring))
 
     def sweep(self) -> Change:
         """Remove every retired key that no live token needs; nothing is written if there is none."""
@@ -144,7 +148,29 @@ class RingChanges:
             after = transitions.sweep(before, self.clock(), self.policy)
             if after is not before:
                 draft.commit(after)
-            return _announced(Change(before, after))
+            return self._announced(Change(before, after))
+
+    def _announced(self, change: Change, *, forced: bool = False, missing: Sequence[str] = ()) -> Change:
+        who, generation = self._who, change.after.generation
+        for state, event in _EVENT_OF.items():
+            for key in change.moved_to(state):
+                emit(Event.KEY_REVOKED if key.compromised else event, kid=key.kid, generation=generation, **who)
+        if forced:
+            kid = change.after.active.kid
+            emit(Event.KEY_ACTIVATION_FORCED, kid=kid, generation=generation, missing=" ".join(missing), **who)
+        return change
+
+    @contextlib.contextmanager
+    def _refusals_told(self, step: str) -> Iterator[None]:
+        try:
+            yield
+        except AppError as refusal:
+            emit(Event.KEY_ROTATION_REFUSED, step=step, reason=explanation(refusal), **self._who)
+            raise
+
+    @property
+    def _who(self) -> dict[str, str]:
+        return {"actor": self.actor} if self.actor else {}
 
 
 def reserve(folder: KeysFolder, kid: str, until: float) -> None:
@@ -158,23 +184,3 @@ def reserve(folder: KeysFolder, kid: str, until: float) -> None:
 def explanation(error: AppError) -> str:
     """What to tell the operator about an error: the inner reason if there is one, else what callers are told."""
     return error.reason if error.reason != error.code else error.detail
-
-
-def _announced(change: Change, *, forced: bool = False, missing: Sequence[str] = ()) -> Change:
-    for state, event in _EVENT_OF.items():
-        for key in change.moved_to(state):
-            told = Event.KEY_REVOKED if key.compromised else event
-            emit(told, kid=key.kid, generation=change.after.generation)
-    if forced:
-        kid, generation = change.after.active.kid, change.after.generation
-        emit(Event.KEY_ACTIVATION_FORCED, kid=kid, generation=generation, missing=" ".join(missing))
-    return change
-
-
-@contextlib.contextmanager
-def _refusals_told(step: str) -> Iterator[None]:
-    try:
-        yield
-    except AppError as refusal:
-        emit(Event.KEY_ROTATION_REFUSED, step=step, reason=explanation(refusal))
-        raise
