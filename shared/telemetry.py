@@ -29,6 +29,7 @@ BEARER_REFUSED = Counter("flex_bearer_refused_total", "Bearer tokens refused", [
 KEY_SET_AGE = Gauge("flex_key_set_age_seconds", "Age of the key set in use", multiprocess_mode="livemax")
 KEY_SET_FETCHES = Counter("flex_key_set_fetches_total", "Fetches of the issuer's key set", ["result"])
 UNKNOWN_KIDS = Counter("flex_unknown_kid_total", "Tokens whose kid is in no key set")
+VERIFIER_REPORTS_REFUSED = Counter("flex_verifier_reports_refused_total", "Verifier reports that are not authentic")
 SCORES = Counter("flex_scores_total", "Records scored", ["attribute", "outcome"])
 RECORDS_REFUSED = Counter("flex_records_refused_total", "Records refused", ["attribute"])
 

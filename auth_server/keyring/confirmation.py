@@ -1,7 +1,7 @@
 """Whether every verifier holds a key: what an activation rests on besides the key's age. Pure decisions.
 
-A verifier is live if it reported within ``LIVE_S``. A live one must have proved the key. A silent one may still serve
-with an old key set, so it must have proved the key, too, until that set is certainly over; then it is forgotten here.
+A verifier is live if it reported within ``shared.verifiers.LIVE_S``. A live one must have proved the key. A silent one
+may still serve with an old key set, so it must have proved the key, too, until that set is certainly over.
 """
 
 import math
@@ -11,13 +11,11 @@ from enum import StrEnum
 
 from auth_server.keyring.ring import KeyPolicy, KeyState, SigningKey, activation_safe_at, age_sentence, when
 from shared.errors import AppError
-from shared.verifiers import VerifierReport
+from shared.verifiers import REPORT_EVERY_S, VerifierReport
 
 Reports = tuple[VerifierReport, ...] | None
 """What the verifiers say; None where the store can't be read: then nobody knows who verifies."""
 
-LIVE_S = 30.0
-_REPORT_S = 2  # how often a verifier reports: the earliest moment to look again
 _MAX_NAMED = 5
 
 
@@ -63,11 +61,6 @@ class Obstacles:
         return self.too_young or self.unknown or bool(self.laggards)
 
 
-def is_live(report: VerifierReport, now: float) -> bool:
-    """Whether a verifier reported lately."""
-    return now - report.seen_at <= LIVE_S
-
-
 def has_proved(report: VerifierReport, kid: str) -> bool:
     """Whether a verifier holds the key and has verified with it: it may have lost it since (a key set rolled back)."""
     return kid in report.proofs and kid in report.kids
@@ -81,10 +74,10 @@ def laggards(kid: str, reports: tuple[VerifierReport, ...], now: float, policy: 
 def _lag(kid: str, report: VerifierReport, now: float, policy: KeyPolicy) -> Iterator[Laggard]:
     if has_proved(report, kid):
         return
-    if is_live(report, now):
-        yield Laggard(report.verifier_id, Lag.DROPPED if kid in report.proofs else Lag.UNPROVED, report.seen_at)
-    elif now < (until := report.seen_at + policy.spread_s):
-        yield Laggard(report.verifier_id, Lag.SILENT, report.seen_at, until)
+    if report.is_live(now):
+        yield Laggard(report.id, Lag.DROPPED if kid in report.proofs else Lag.UNPROVED, report.seen_at)
+    elif now < (until := report.settled_at(policy.spread_s)):
+        yield Laggard(report.id, Lag.SILENT, report.seen_at, until)
 
 
 def obstacles(key: SigningKey, reports: Reports, now: float, policy: KeyPolicy) -> Obstacles:
@@ -104,8 +97,8 @@ def check_activation(key: SigningKey, reports: Reports, now: float, policy: KeyP
         return
     safe_at = max(
         activation_safe_at(key, policy),
-        now + (_REPORT_S if found.unknown else 0),
-        *(each.until or now + _REPORT_S for each in found.laggards),
+        now + (REPORT_EVERY_S if found.unknown else 0),
+        *(each.until or now + REPORT_EVERY_S for each in found.laggards),
         now,
     )
     raise AppError("conflict", " ".join(sentences(found, now, policy)), retry_after_s=max(1, math.ceil(safe_at - now)))

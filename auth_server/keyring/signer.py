@@ -27,10 +27,11 @@ from shared import base64url
 from shared.errors import AppError
 from shared.events import Event, emit
 from shared.key_sets import VerificationKey, parse_key_set
-from shared.verifiers import CANARY_AUDIENCE, CANARY_CLIENT
+from shared.verifiers import CANARY_AUDIENCE
 
 POLL_S = 0.5
 CANARY_LIFE_S = 900
+_CANARY = "canary"
 _CLOCK_SLACK_S = 60
 _RS256 = RSAAlgorithm(RSAAlgorithm.SHA256)
 _encode = msgspec.json.Encoder().encode
@@ -267,12 +268,12 @@ def _signed(header: bytes, claims: bytes, private: rsa.RSAPrivateKey) -> str:
 def _canary_claims(issuer: str, now: int) -> dict[str, object]:
     return {
         "iss": issuer,
-        "sub": CANARY_CLIENT,
+        "sub": _CANARY,
         "aud": CANARY_AUDIENCE,
-        "client_id": CANARY_CLIENT,
+        "client_id": _CANARY,
         "iat": now,
         "exp": now + CANARY_LIFE_S,
-        "scope": CANARY_CLIENT,
+        "scope": _CANARY,
     }
 
 

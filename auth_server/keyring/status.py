@@ -136,8 +136,8 @@ def verifier_statuses(reports: tuple[VerifierReport, ...], now: float) -> tuple[
     """Describe the verifiers at ``now``."""
     return tuple(
         VerifierStatus(
-            id=report.verifier_id,
-            live=confirmation.is_live(report, now),
+            id=report.id,
+            live=report.is_live(now),
             age_s=max(0.0, round(now - report.seen_at, 1)),
             seen_at=report.seen_at,
             started_at=report.started_at,

@@ -62,7 +62,14 @@ class Site:
         kids = tuple(key.kid for key in self.ring.published)
         proofs = dict.fromkeys(kids if proved else (), self.clock.now)
         said = VerifierReport(
-            verifier_id="model-8000-0", started_at=1.0, seen_at=self.clock.now, kids=kids, proofs=proofs
+            id="model-8000-0",
+            started_at=1.0,
+            seen_at=self.clock.now,
+            kids=kids,
+            proofs=proofs,
+            feed_state="",
+            staleness_s=None,
+            generation=0,
         )
         await report(self.store, self.key, said)
 

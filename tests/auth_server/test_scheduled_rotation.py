@@ -45,11 +45,14 @@ class Site:
         kids = tuple(key.kid for key in self.ring.published)
         self.reports = (
             VerifierReport(
-                verifier_id="model-8000-0",
+                id="model-8000-0",
                 started_at=0.0,
                 seen_at=self.clock.now,
                 kids=kids,
                 proofs=dict.fromkeys(kids if proved else kids[:1], self.clock.now),
+                feed_state="",
+                staleness_s=None,
+                generation=0,
             ),
         )
 

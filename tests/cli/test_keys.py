@@ -40,7 +40,16 @@ class Cli:
         kids = tuple(key.kid for key in self.folder.read()[0].published)
         seen_at = time.time() - ago_s
         proofs = dict.fromkeys(kids if proved is None else proved, seen_at)
-        said = VerifierReport(verifier_id=name, started_at=seen_at, seen_at=seen_at, kids=kids, proofs=proofs)
+        said = VerifierReport(
+            id=name,
+            started_at=seen_at,
+            seen_at=seen_at,
+            kids=kids,
+            proofs=proofs,
+            feed_state="",
+            staleness_s=None,
+            generation=0,
+        )
 
         async def write() -> None:
             async with open_store(self.settings) as store:

@@ -8,19 +8,17 @@ from hypothesis import strategies as st
 
 from auth_server.keyring import transitions
 from auth_server.keyring.confirmation import (
-    LIVE_S,
     Lag,
     Stage,
     check_activation,
     has_proved,
-    is_live,
     laggards,
     obstacles,
     stage,
 )
 from auth_server.keyring.ring import FreshKey, KeyPolicy, KeyState
 from shared.errors import AppError
-from shared.verifiers import VerifierReport
+from shared.verifiers import LIVE_S, VerifierReport
 
 POLICY = KeyPolicy(max_age_s=300, stale_s=30, ttl_s=900)
 T0 = 1_000_000.0
@@ -38,7 +36,14 @@ STANDBY = RING.next_standby
 
 def said(*, name="v", seen_at=SAFE, kids=("a", "b"), proofs=("a", "b")) -> VerifierReport:
     return VerifierReport(
-        verifier_id=name, started_at=T0, seen_at=seen_at, kids=kids, proofs=dict.fromkeys(proofs, seen_at)
+        id=name,
+        started_at=T0,
+        seen_at=seen_at,
+        kids=kids,
+        proofs=dict.fromkeys(proofs, seen_at),
+        feed_state="",
+        staleness_s=None,
+        generation=0,
     )
 
 
@@ -130,7 +135,7 @@ REPORTS = st.lists(
         proofs=KIDS,
     ),
     max_size=3,
-    unique_by=lambda report: report.verifier_id,
+    unique_by=lambda report: report.id,
 ).map(tuple)
 
 
@@ -140,7 +145,7 @@ def test_no_live_verifier_without_proof_is_ever_passed_over(reports, now):
     """What may be activated is old enough, proved by all that live, and unproved only by those that are over."""
     found = obstacles(STANDBY, reports, now, POLICY)
     unproved = [report for report in reports if not has_proved(report, "b")]
-    if any(is_live(report, now) for report in unproved):
+    if any(report.is_live(now) for report in unproved):
         assert found.laggards
     if not found:
         assert now >= SAFE

@@ -8,10 +8,9 @@ from hypothesis import settings, stateful
 from hypothesis import strategies as st
 
 from auth_server.keyring import transitions
-from auth_server.keyring.confirmation import LIVE_S
 from auth_server.keyring.ring import FreshKey, KeyPolicy, KeyRing, KeyState, faults, reservation
 from shared.errors import AppError
-from shared.verifiers import VerifierReport
+from shared.verifiers import LIVE_S, VerifierReport
 
 POLICY = KeyPolicy(max_age_s=300, ttl_s=900)
 WAITS = st.sampled_from([0.1, 1.0, 29.0, 31.0, 119.0, 301.0, 303.0, 899.0, 1049.0, 1051.0, 5000.0])
@@ -34,7 +33,14 @@ class Verifier:
 
     def report(self, name: str, now: float) -> None:
         self.said = VerifierReport(
-            verifier_id=name, started_at=0.0, seen_at=now, kids=self.kids, proofs=dict(self.proofs)
+            id=name,
+            started_at=0.0,
+            seen_at=now,
+            kids=self.kids,
+            proofs=dict(self.proofs),
+            feed_state="",
+            staleness_s=None,
+            generation=0,
         )
 
 
