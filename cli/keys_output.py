@@ -14,7 +14,7 @@ from auth_server.keyring import confirmation
 from auth_server.keyring.changes import Change
 from auth_server.keyring.confirmation import Reports
 from auth_server.keyring.ring import KeyPolicy, KeyRing, KeyState, activation_safe_at, when
-from auth_server.keyring.status import ChangeReport, KeyStatus, RingStatus, change_report
+from auth_server.keyring.status import ChangeReport, KeyStatus, RingStatus, VerifierStatus, change_report
 from cli.output import one_line, print_json
 
 SHORT_KID = 16
@@ -71,32 +71,32 @@ def _verifiers(status: RingStatus) -> Table | str:
         return "Verifiers: not known, as the store can't be read."
     if not status.verifiers:
         return "Verifiers: none has reported."
-    states = {key.kid: key.state for key in status.keys}
     table = Table(title="Verifiers", title_justify="left")
-    for column in ("verifier", "seen", "revocations", "holds", "since"):
-        table.add_column(column, no_wrap=column == "seen")
+    for column in ("verifier", "seen", "revocations", "holds, and since when"):
+        table.add_column(column, no_wrap=column.startswith("holds"))
     for each in status.verifiers:
-        held = [kid for kid in each.kids if kid in states]
-        since = [_since(each.proved_at.get(kid), each.seen_at) for kid in held]
         table.add_row(
             escape(one_line(each.id)),
             f"{_age(int(each.age_s))} ago" if each.live else f"silent for {_age(int(each.age_s))}",
             escape(one_line(each.feed_state)) or "-",
-            "\n".join(f"{kid[:SHORT_KID]} ({states[kid]})" for kid in held) or "nothing",
-            "\n".join(since) or "-",
+            "\n".join(_holding(key, each) for key in status.keys if key.kid in each.kids) or "nothing",
             style="" if each.live else "dim",
         )
     return table
 
 
-def _since(proved_at: float | None, seen_at: float) -> str:
-    return "not proved" if proved_at is None else f"proved {_age(max(0, int(seen_at - proved_at)))} before"
+def _holding(key: KeyStatus, verifier: VerifierStatus) -> str:
+    proved_at = verifier.proved_at.get(key.kid)
+    now = verifier.seen_at + verifier.age_s
+    since = "not proved" if proved_at is None else f"proved {_age(max(0, int(now - proved_at)))} ago"
+    return f"{key.kid[:SHORT_KID]} {key.state}, {since}"
 
 
 def _row(key: KeyStatus, now: float) -> tuple[str, ...]:
     state = "compromised" if key.compromised else key.state
     expiry = _ahead(key.last_expiry_at, now, "over") if key.last_expiry_at else "never signed"
-    return key.kid[:SHORT_KID], state, _age(key.age_s), expiry, key.next_step or "none", _ahead(key.safe_at, now, "now")
+    safe = _ahead(key.safe_at, now, "waits for verifiers" if key.waits_for else "now")
+    return key.kid[:SHORT_KID], state, _age(key.age_s), expiry, key.next_step or "none", safe
 
 
 def _ahead(at: float | None, now: float, past: str) -> str:

@@ -125,12 +125,6 @@ class Settings:
     keys_passphrase_file: Path | None = setting(
         "FLEX_KEYS_PASSPHRASE_FILE", "", "file whose content encrypts private keys at rest", optional_path
     )
-    feed_key_path: Path | None = setting(
-        "FLEX_FEED_KEY_FILE",
-        "",
-        "key that auth servers and verifiers share and the store never sees; empty: `feed.key` in the var folder",
-        optional_path,
-    )
     access_token_ttl_s: int = setting("FLEX_ACCESS_TOKEN_TTL_S", "900", "life of an access token", whole(60, 3600))
     jwks_max_age_s: int = setting(
         "FLEX_JWKS_MAX_AGE_S",
@@ -154,6 +148,12 @@ class Settings:
     require_fresh_revocations_s: int = setting(
         "FLEX_REQUIRE_FRESH_REVOCATIONS_S", "900", "how stale the revocation feed may be", whole(0, 86400)
     )
+    feed_key_path: Path | None = setting(
+        "FLEX_FEED_KEY_FILE",
+        "",
+        "key that authenticates revocations; the same file for every server; empty: `feed.key` in the var folder",
+        optional_path,
+    )
     metrics_networks: tuple[str, ...] = setting(
         "FLEX_METRICS_NETWORKS", "", "networks (CIDR) besides the loopback that may read /metrics", words
     )
@@ -163,7 +163,7 @@ class Settings:
 
     @property
     def feed_key_file(self) -> Path:
-        """Where the feed key rests; made by whoever needs it first."""
+        """Where the feed key is; whoever starts first makes it."""
         return self.feed_key_path or self.var_dir / "feed.key"
 
     @property
