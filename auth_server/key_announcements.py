@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable
 
 from redis.asyncio import Redis
 
+from auth_server.keyring.canaries import CANARY_LIFE_S
 from auth_server.keyring.changes import explanation
 from auth_server.keyring.policy import LONGEST_TTL_S
 from auth_server.keyring.ring import KeyRing, KeyState
-from auth_server.keyring.signer import CANARY_LIFE_S, Signer
+from auth_server.keyring.signer import Signer
 from shared.errors import AppError
 from shared.events import Event, emit
 from shared.revocations.entries import signing_key_revoked

@@ -6,7 +6,6 @@ and the mark of a removed key was always above everything it signed.
 """
 
 import asyncio
-import hashlib
 import os
 import resource
 import threading
@@ -20,34 +19,20 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from auth_server.keyring import changes, material
+from auth_server.keyring.canaries import canary_claims
 from auth_server.keyring.files import Fingerprint, fingerprint
 from auth_server.keyring.folder import KeysFolder
+from auth_server.keyring.published import PublishedKeys, published_keys
 from auth_server.keyring.ring import KeyPolicy, KeyRing, KeyState, reservation
 from shared import base64url
 from shared.errors import AppError
 from shared.events import Event, emit
 from shared.key_sets import VerificationKey, parse_key_set
-from shared.verifiers import CANARY_AUDIENCE
 
 POLL_S = 0.5
-CANARY_LIFE_S = 900
-_CANARY = "canary"
 _CLOCK_SLACK_S = 60
 _RS256 = RSAAlgorithm(RSAAlgorithm.SHA256)
 _encode = msgspec.json.Encoder().encode
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedKeys:
-    """The JWKS (RFC 7517) as it goes out: body, strong ETag with its quotes, and the ring's generation."""
-
-    body: bytes
-    etag: str
-    generation: int
-
-
-class _JwkSet(msgspec.Struct, frozen=True):
-    keys: list[material.PublicJwk]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +139,9 @@ class Signer:
             self.preload()
         with self._mutex:
             ring, private = self._held.ring, dict(self._private)
-        claims = _canary_claims(self._issuer, int(self._clock()))
+        now = int(self._clock())
         return ring.generation, {
-            key.kid: _signed(_header(key.kid), _encode(claims | {"jti": os.urandom(16).hex()}), private[key.kid])
+            key.kid: _signed(_header(key.kid), _encode(canary_claims(self._issuer, now)), private[key.kid])
             for key in ring.keys
             if key.state in _SIGNING_SOON and key.kid in private
         }
@@ -250,12 +235,6 @@ class Signer:
 _SIGNING_SOON = frozenset({KeyState.ACTIVE, KeyState.STANDBY})
 
 
-def published_keys(ring: KeyRing) -> PublishedKeys:
-    """Encode the JWKS of a ring, oldest key first: it does not show which key signs."""
-    body = _encode(_JwkSet([material.public_jwk(key) for key in ring.published]))
-    return PublishedKeys(body, f'"{base64url.encode(hashlib.sha256(body).digest()[:18]).decode()}"', ring.generation)
-
-
 def _header(kid: str) -> bytes:
     return base64url.encode(_encode({"alg": "RS256", "typ": "at+jwt", "kid": kid})) + b"."
 
@@ -263,18 +242,6 @@ def _header(kid: str) -> bytes:
 def _signed(header: bytes, claims: bytes, private: rsa.RSAPrivateKey) -> str:
     signed = header + base64url.encode(claims)
     return (signed + b"." + base64url.encode(_RS256.sign(signed, private))).decode("ascii")
-
-
-def _canary_claims(issuer: str, now: int) -> dict[str, object]:
-    return {
-        "iss": issuer,
-        "sub": _CANARY,
-        "aud": CANARY_AUDIENCE,
-        "client_id": _CANARY,
-        "iat": now,
-        "exp": now + CANARY_LIFE_S,
-        "scope": _CANARY,
-    }
 
 
 def _expiry(claims: Mapping[str, object]) -> float:

@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 
 from auth_server.key_announcements import KeyAnnouncements
+from auth_server.keyring.canaries import CANARY_LIFE_S
 from auth_server.keyring.changes import RingChanges
 from auth_server.keyring.folder import KeysFolder
 from auth_server.keyring.policy import LONGEST_TTL_S, ring_policy
 from auth_server.keyring.ring import KeyState
-from auth_server.keyring.signer import CANARY_LIFE_S, Signer
+from auth_server.keyring.signer import Signer
 from shared.access_token import LEEWAY_S, StaticKeySet, TokenRefused, parse_key_set, verify_access_token
 from shared.errors import AppError
 from shared.events import Event
