@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.settings import Settings
+from shared.settings import EMBEDDED_STORE_REFUSED, Settings
 
 DEMO_FILE = "demo-client.json"
 
@@ -46,7 +46,7 @@ class AuthSettings(Settings):
             return []
         found = []
         if not self.redis_url:
-            found.append("FLEX_REDIS_URL: the embedded store is refused in production; name a Redis or Valkey.")
+            found.append(EMBEDDED_STORE_REFUSED)
         if self.keys_passphrase_file is None:
             found.append("FLEX_KEYS_PASSPHRASE_FILE: private keys must be encrypted at rest in production.")
         if self.demo_file.exists():
