@@ -127,7 +127,7 @@ class Instance:
 
     @contextmanager
     def frozen_store(self) -> Iterator[None]:
-        """Halt the embedded store's process, as on a machine that hangs: whoever uses it would start a dead one again."""
+        """Halt the embedded store's process, as on a machine that hangs; a dead one would be started again."""
         with connect_sync(Settings(var_dir=self.folder / "var")) as client:
             pid = cast("dict[str, int]", client.info("server"))["process_id"]
         os.kill(pid, signal.SIGSTOP)
