@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.settings import Settings, optional_whole, setting, whole
+from shared.settings import EMBEDDED_STORE_REFUSED, Settings, optional_whole, setting, whole
 
 DEMO_FILE = "demo-client.json"
 ROTATION_IN_PRODUCTION_S = 30 * 86400
@@ -68,7 +68,7 @@ class AuthSettings(Settings):
             return []
         found = []
         if not self.redis_url:
-            found.append("FLEX_REDIS_URL: the embedded store is refused in production; name a Redis or Valkey.")
+            found.append(EMBEDDED_STORE_REFUSED)
         if self.keys_passphrase_file is None:
             found.append("FLEX_KEYS_PASSPHRASE_FILE: private keys must be encrypted at rest in production.")
         if self.demo_file.exists():

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.settings import Settings, setting, whole
+from shared.settings import EMBEDDED_STORE_REFUSED, Settings, setting, whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +34,5 @@ class ModelSettings(Settings):
         """Sentences about settings that are unsafe or wrong together."""
         found = Settings.problems(self)
         if self.production and self.require_fresh_revocations_s and not self.redis_url:
-            found.append(
-                "FLEX_REDIS_URL: the embedded store is refused in production; name the store of the auth server, or "
-                "set FLEX_REQUIRE_FRESH_REVOCATIONS_S=0 for an issuer without a revocation feed."
-            )
+            found.append(EMBEDDED_STORE_REFUSED)
         return found

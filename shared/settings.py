@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from shared.secret import Secret
 
 MAX_ACCESS_TOKEN_TTL_S = 3600
+EMBEDDED_STORE_REFUSED = "FLEX_REDIS_URL: the embedded store is refused in production; name a Redis or Valkey."
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
