@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import math
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
@@ -15,7 +16,10 @@ from auth_server.endpoints import health
 from auth_server.endpoints.description import docs_endpoint, openapi_endpoint
 from auth_server.endpoints.discovery import jwks_endpoint, metadata_endpoint
 from auth_server.endpoints.health import MetricsEndpoint, ReadyEndpoint
+from auth_server.endpoints.other_verifiers import other_verifiers
+from auth_server.endpoints.statements import Knowledge
 from auth_server.endpoints.token import TokenEndpoint
+from auth_server.endpoints.token_signing import TokenSigning
 from auth_server.keyring.changes import explanation
 from auth_server.keyring.folder import KeysFolder
 from auth_server.keyring.policy import ring_policy
@@ -27,11 +31,15 @@ from auth_server.settings import AuthSettings
 from auth_server.stores.client_cache import ClientCache
 from auth_server.stores.client_secrets import Pepper, load_pepper
 from auth_server.stores.clients import Clients
+from auth_server.stores.status_lists import StatusLists
 from shared import events
+from shared.access_token import LEEWAY_S
 from shared.embedded_store import EmbeddedStore, EmbeddedStoreError
 from shared.errors import AppError
 from shared.events import Event
 from shared.http import HotRoute, HttpEdge
+from shared.revocations.feed_key import FeedKey, load_or_create_feed_key
+from shared.revocations.revoked import RevokedSet
 from shared.settings import SettingsError
 from shared.store import StoreRefusedError, attach, connect, keep, store_errors
 from shared.telemetry import SIGNING_QUEUE
@@ -88,13 +96,13 @@ async def running(settings: AuthSettings, *, clock: Clock = time.time) -> AsyncI
     keys_unavailable if there is no key ring to be trusted, conflict or StoreRefusedError if the store must not be
     served, EmbeddedStoreError if the embedded one can't run.
     """
-    signer, pepper = await asyncio.to_thread(_open_keys, settings, clock)
+    signer, pepper, feed_key = await asyncio.to_thread(_open_keys, settings, clock)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(_embedded_store(settings))
         store, feed = connect(settings), connect(settings)
         stack.push_async_callback(store.aclose)
         stack.push_async_callback(feed.aclose)
-        clients = Clients(store)
+        clients, life_s = Clients(store), ring_policy(settings).ttl_s
         parts = _Parts(
             settings=settings,
             clock=clock,
@@ -104,6 +112,13 @@ async def running(settings: AuthSettings, *, clock: Clock = time.time) -> AsyncI
             signer=signer,
             signing=SigningQueue(signer),
             preparation=Preparation(settings, clients, pepper, clock),
+            feed_key=feed_key,
+            status_lists=StatusLists(store, feed_key, max_token_life_s=life_s, leeway_s=LEEWAY_S),
+            knowledge=Knowledge(
+                revoked=RevokedSet(life_s, LEEWAY_S),
+                staleness=lambda: math.inf,
+                limit_s=settings.require_fresh_revocations_s,
+            ),
         )
         prepared = await parts.preparation.at_once(store)
         work = [parts.cache.follow(), signer.watch(), parts.count(), parts.preparation.later(store)]
@@ -130,10 +145,11 @@ async def _embedded_store(settings: AuthSettings) -> AsyncIterator[None]:
         await asyncio.to_thread(embedded.release)
 
 
-def _open_keys(settings: AuthSettings, clock: Clock) -> tuple[Signer, Pepper]:
+def _open_keys(settings: AuthSettings, clock: Clock) -> tuple[Signer, Pepper, FeedKey]:
     folder, policy = KeysFolder(settings.keys_dir, settings.keys_passphrase_file), ring_policy(settings)
     folder.ensure(clock(), policy)
-    return Signer.open(folder, policy, issuer=settings.issuer, clock=clock), load_pepper(settings.keys_dir)
+    signer = Signer.open(folder, policy, issuer=settings.issuer, clock=clock)
+    return signer, load_pepper(settings.keys_dir), load_or_create_feed_key(settings.feed_key_file)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +164,9 @@ class _Parts:
     signer: Signer
     signing: SigningQueue
     preparation: Preparation
+    feed_key: FeedKey
+    status_lists: StatusLists
+    knowledge: Knowledge
 
     async def count(self) -> None:
         """Publish how many signatures are waited for, once a second."""
@@ -182,7 +201,7 @@ class _Parts:
             rules=TokenRules(TokenPolicy(issuer, self.settings.resource, self.settings.access_token_ttl_s)),
             clients=self.cache,
             pepper=self.pepper,
-            signing=self.signing,
+            signing=TokenSigning(self.signing, self.signer, self.status_lists, clock=self.clock),
             clock=self.clock,
             check_ready=self.preparation.check,
         )
@@ -199,7 +218,25 @@ class _Parts:
         }
         hot = {(method, path): HotRoute(app, path) for path, app in readable.items() for method in ("GET", "HEAD")}
         hot["POST", "/oauth2/token"] = HotRoute(token, "/oauth2/token")
-        return HttpEdge(_others(hot), hot=hot, log_access=self.settings.log_access == "1")
+        return HttpEdge(self.for_others(_others(hot)), hot=hot, log_access=self.settings.log_access == "1")
+
+    def for_others(self, otherwise: ASGIApp) -> ASGIApp:
+        """Wire what verifiers of other makers are served."""
+        return other_verifiers(
+            issuer=self.settings.issuer,
+            lists=self.status_lists,
+            feed_key=self.feed_key,
+            knowledge=self.knowledge,
+            signer=self.signer,
+            clock=self.clock,
+            authenticate=_nobody,
+            otherwise=otherwise,
+        )
+
+
+def _nobody(_scope: Scope) -> Collection[str]:
+    """Let nobody read all revocations: no token for the issuer itself is issued yet."""
+    raise AppError("unauthenticated")
 
 
 def _others(hot: dict[tuple[str, str], HotRoute]) -> ASGIApp:

@@ -48,6 +48,7 @@ class Event(StrEnum):
     KEY_SET_STALE = "key_set_stale"
     BUNDLE_LOADED = "bundle_loaded"
     BUNDLE_REFUSED = "bundle_refused"
+    STATUS_LIST_PROBLEM = "status_list_problem"
     STORE_STARTED = "store_started"
     STORE_LOST = "store_lost"
     STORE_RECOVERED = "store_recovered"

@@ -115,6 +115,12 @@ class Settings:
     keys_passphrase_file: Path | None = setting(
         "FLEX_KEYS_PASSPHRASE_FILE", "", "file whose content encrypts private keys at rest", optional_path
     )
+    feed_key_path: Path | None = setting(
+        "FLEX_FEED_KEY_FILE",
+        "",
+        "file with the key that authenticates the revocation feed (empty: feed.key in the var folder)",
+        optional_path,
+    )
     access_token_ttl_s: int = setting("FLEX_ACCESS_TOKEN_TTL_S", "900", "life of an access token", whole(60, 3600))
     jwks_max_age_s: int = setting(
         "FLEX_JWKS_MAX_AGE_S",
@@ -149,6 +155,11 @@ class Settings:
     def production(self) -> bool:
         """Whether unsafe settings are refused."""
         return self.env == "production"
+
+    @property
+    def feed_key_file(self) -> Path:
+        """Where the key rests that authenticates the revocation feed."""
+        return self.feed_key_path or self.var_dir / "feed.key"
 
     def problems(self) -> list[str]:
         """Sentences about settings that are wrong together; a subclass adds its own."""

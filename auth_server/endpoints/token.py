@@ -10,7 +10,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from auth_server.endpoints.repeated_requests import RepeatedRequests
-from auth_server.keyring.signing_queue import SigningQueue
+from auth_server.endpoints.token_signing import TokenSigning
 from auth_server.oauth.claims import UnsignedToken
 from auth_server.oauth.clients import proves, why_refused
 from auth_server.oauth.requests import (
@@ -92,7 +92,7 @@ class TokenEndpoint:
         rules: TokenRules,
         clients: ClientCache,
         pepper: Pepper,
-        signing: SigningQueue,
+        signing: TokenSigning,
         clock: Callable[[], float],
         check_ready: Callable[[], None],
     ) -> None:
@@ -134,7 +134,7 @@ class TokenEndpoint:
         self._check_ready()
         unsigned = await self._decide(presented)
         self._repeated.remember(digest, presented)
-        token = await self._signing.sign(unsigned.claims)
+        token = await self._signing.sign(unsigned)
         claims = unsigned.claims
         self._issued[presented.form.parameters["grant_type"]].inc()
         events.gather(

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Self
 
 import msgspec
@@ -32,6 +33,13 @@ POLL_S = 0.5
 _CLOCK_SLACK_S = 60
 _RS256 = RSAAlgorithm(RSAAlgorithm.SHA256)
 _encode = msgspec.json.Encoder().encode
+
+
+class Statement(StrEnum):
+    """What the issuer signs besides tokens, as the ``typ`` of the header; no verifier takes one for the other."""
+
+    STATUS_LIST = "statuslist+jwt"
+    REVOCATIONS = "revocations+jwt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +141,26 @@ class Signer:
 
     def sign_if_ready(self, claims: Mapping[str, object]) -> str | None:
         """As :meth:`sign`, but gives None where the disk is needed first (then call :meth:`refresh`)."""
+        held = self._held_for(_expiry(claims))
+        return None if held is None else _signed(held.header, claims, held.private)
+
+    def sign_statement(self, kind: Statement, claims: Mapping[str, object]) -> str:
+        """Sign something that is no token, with the active key and ``typ`` = ``kind``; else as :meth:`sign`."""
         exp = _expiry(claims)
+        held = self._held_for(exp)
+        if held is None:
+            self.refresh(exp)
+            held = self._held_for(exp)
+        if held is None:
+            raise material.unusable("the key ring changed again while it was read")
+        return _signed(_header(held.ring.active.kid, kind), claims, held.private)
+
+    def _held_for(self, exp: float) -> _Held | None:
+        """What to sign with until ``exp``; None where the disk is needed first."""
         if exp > self._clock() + self._policy.ttl_s + _CLOCK_SLACK_S:
             raise ValueError("exp is beyond the longest life of a token")
         held = self._held
-        if exp > held.bound_at or not self._is_current():
-            return None
-        signed = held.header + base64url.encode(_encode(claims))
-        return (signed + b"." + base64url.encode(_RS256.sign(signed, held.private))).decode("ascii")
+        return None if exp > held.bound_at or not self._is_current() else held
 
     def refresh(self, exp: float = 0.0) -> None:
         """Take over the ring on disk and make sure that ``exp`` may be signed; blocks on the disk and its lock.
@@ -237,8 +257,13 @@ def published_keys(ring: KeyRing) -> PublishedKeys:
     return PublishedKeys(body, f'"{base64url.encode(hashlib.sha256(body).digest()[:18]).decode()}"', ring.generation)
 
 
-def _header(kid: str) -> bytes:
-    return base64url.encode(_encode({"alg": "RS256", "typ": "at+jwt", "kid": kid})) + b"."
+def _header(kid: str, typ: str = "at+jwt") -> bytes:
+    return base64url.encode(_encode({"alg": "RS256", "typ": typ, "kid": kid})) + b"."
+
+
+def _signed(header: bytes, claims: Mapping[str, object], private: rsa.RSAPrivateKey) -> str:
+    signed = header + base64url.encode(_encode(claims))
+    return (signed + b"." + base64url.encode(_RS256.sign(signed, private))).decode("ascii")
 
 
 def _expiry(claims: Mapping[str, object]) -> float:
