@@ -23,7 +23,6 @@ from shared.scopes import covers
 
 SNAPSHOT_PATH = "/oauth2/revocations"
 _SCOPES = ("audit:read", "tokens:revoke")
-_TOKEN_KEY_BYTES = 16
 _MEDIA_TYPE = (b"content-type", b"application/revocations+jwt")
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -31,11 +30,11 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 class LiveRevocations(msgspec.Struct, frozen=True):
     """All that is revoked.
 
-    ``tokens``: the 16-byte keys of revoked tokens, sorted, one after the other, in base64url. Not-befores in UTC
-    milliseconds by name; ``signing_keys``: kids.
+    ``tokens``: by the time (UTC seconds, as text) until which it can matter, the 16-byte keys of revoked tokens, one
+    after the other, in base64url. Not-befores in UTC milliseconds by name; ``signing_keys``: kids.
     """
 
-    tokens: str
+    tokens: dict[str, str]
     clients: dict[str, int]
     subjects: dict[str, int]
     grants: dict[str, int]
@@ -44,18 +43,15 @@ class LiveRevocations(msgspec.Struct, frozen=True):
 
 
 def live_revocations(contents: Contents) -> LiveRevocations:
-    """Put the contents of a set in the one order that does not depend on how they came there: 0.5 s a million."""
-    keys = [
-        joined[at : at + _TOKEN_KEY_BYTES]
-        for joined in contents.tokens.values()
-        for at in range(0, len(joined), _TOKEN_KEY_BYTES)
-    ]
+    """Put the contents of a set into words. Tokens stay in the order of the stream: sorting a million takes 0.6 s in
+    which nothing else runs.
+    """
 
     def watermarks(kind: Kind) -> dict[str, int]:
         return {name.decode(): not_before_ms for name, not_before_ms in contents.watermarks.get(kind, {}).items()}
 
     return LiveRevocations(
-        tokens=base64url.encode(b"".join(sorted(set(keys)))).decode(),
+        tokens={str(end_ms // 1000): base64url.encode(keys).decode() for end_ms, keys in contents.tokens.items()},
         clients=watermarks(Kind.CLIENT),
         subjects=watermarks(Kind.SUBJECT),
         grants=watermarks(Kind.GRANT),
