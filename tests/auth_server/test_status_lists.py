@@ -2,6 +2,7 @@
 
 import math
 
+import jwt
 import pytest
 
 from auth_server.endpoints import status_lists
@@ -179,9 +180,13 @@ async def test_a_list_is_signed_again_when_the_key_changes(site, server, clock):
         seen_active=old
     )
     site.signer.refresh()
-    await site.revoke(signing_key_revoked(old))
+    await site.later(2)
     second = await site.http.get(list_path(raw_token))
+    kids = [jwt.get_unverified_header(each.text)["kid"] for each in (first, second)]
+    assert kids == [old, site.signer.ring.active.kid]
     assert second.headers["etag"] != first.headers["etag"]
+    assert payload(second.text)["status_list"] == payload(first.text)["status_list"]
+    await site.revoke(signing_key_revoked(old))
     assert await site.status(raw_token) == 1
 
 
@@ -229,15 +234,17 @@ async def test_a_record_that_we_did_not_write_makes_its_list_unknown(site, event
 
 
 async def test_records_that_the_store_lost_are_not_forgotten(site, event_log):
-    """A process that read them judges them as before."""
+    """A process that read them judges them as before, and reads all that is there instead."""
     made = await site.server.register(status_list=True)
-    lost, kept = await site.issue(made), await site.issue(made)
+    lost, gone = await site.issue(made), await site.issue(made)
     assert await site.status(lost) == 0
     records = next(key for key in await site.store.keys("*") if b"records" in key)
-    await site.store.lpop(records)
-    await site.revoke(token_revoked(payload(lost)["jti"], payload(lost)["exp"]))
-    assert [await site.status(each) for each in (lost, kept)] == [1, 0]
-    assert event_log.named(Event.STATUS_LIST_PROBLEM)[0]["reason"] == "records_lost"
+    await site.store.lpop(records, 2)
+    new = await site.issue(made)
+    for each in (lost, new):
+        await site.revoke(token_revoked(payload(each)["jti"], payload(each)["exp"]))
+    assert [await site.status(each) for each in (lost, gone, new)] == [1, 0, 1]
+    assert [line["reason"] for line in event_log.named(Event.STATUS_LIST_PROBLEM)] == ["records_lost"]
 
 
 async def test_a_list_of_many_pages_is_read_whole_and_read_on(site):
