@@ -3,6 +3,8 @@
 A signer signs ``exp`` up to the high-water mark that is durable in the manifest and never beyond, and looks at the
 manifest (one ``stat``, 1.4 µs) before each signature; so a retired key signs nothing more once the ring was replaced,
 and the mark of a removed key was always above everything it signed.
+
+A long file, because everything that holds a private key in memory is one class.
 """
 
 import asyncio
