@@ -31,6 +31,7 @@ class Client:
     ``secrets``: newest first, at most two, those past their end included. ``resources``: the resource indicators
     (RFC 8707) it may ask for; the first is its default, none means the installation's. ``token_ttl_s`` None: the
     installation's. ``demo``: made by the first start in development; refused in production.
+    ``status_list``: its tokens say where verifiers of other makers find whether they were revoked.
     """
 
     client_id: str
@@ -44,6 +45,7 @@ class Client:
     token_ttl_s: int | None = None
     disabled_at: float | None = None
     demo: bool = False
+    status_list: bool = False
 
     @property
     def disabled(self) -> bool:

@@ -35,6 +35,7 @@ class ClientView(msgspec.Struct, frozen=True):
     created_at: float
     disabled_at: float | None
     demo: bool
+    status_list: bool
     secrets: tuple[SecretView, ...]
 
 
@@ -70,6 +71,7 @@ def _view(client: Client, now: float) -> ClientView:
         created_at=client.created_at,
         disabled_at=client.disabled_at,
         demo=client.demo,
+        status_list=client.status_list,
         secrets=tuple(SecretView(each.created_at, each.expires_at, each.live(now)) for each in client.secrets),
     )
 
@@ -139,6 +141,7 @@ def print_client(client: Client, now: float, *, as_json: bool) -> None:
     table.add_row("scope", " ".join(client.scopes))
     table.add_row("resources", escape("\n".join(client.resources)) or "the installation's")
     table.add_row("tokens live", f"{client.token_ttl_s} s" if client.token_ttl_s else "the installation's time")
+    table.add_row("status list", "named in its tokens" if client.status_list else "none")
     table.add_row("created", _when(client.created_at))
     for number, secret in enumerate(client.secrets, 1):
         end = "no end" if secret.expires_at is None else f"until {_when(secret.expires_at)}"

@@ -72,6 +72,7 @@ class Event(StrEnum):
     VERIFIER_REPORT_FAILED = "verifier_report_failed"
     BUNDLE_LOADED = "bundle_loaded"
     BUNDLE_REFUSED = "bundle_refused"
+    STATUS_LIST_PROBLEM = "status_list_problem"
     STORE_STARTED = "store_started"
     STORE_LOST = "store_lost"
     STORE_RECOVERED = "store_recovered"

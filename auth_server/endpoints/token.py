@@ -5,7 +5,7 @@ from starlette.types import Scope
 
 from auth_server.endpoints.client_requests import ClientRequests, OAuthEndpoint, RawRequest, note_client
 from auth_server.endpoints.repeated_requests import RepeatedRequests
-from auth_server.keyring.signing_queue import SigningQueue
+from auth_server.endpoints.token_signing import TokenSigning
 from auth_server.oauth.claims import UnsignedToken
 from auth_server.oauth.clients import why_refused
 from auth_server.oauth.requests import Presented, TokenRequest, read_form
@@ -34,7 +34,7 @@ class TokenEndpoint(OAuthEndpoint):
     name = "token"
     refused = Event.TOKEN_REFUSED
 
-    def __init__(self, *, requests: ClientRequests, rules: TokenRules, signing: SigningQueue) -> None:
+    def __init__(self, *, requests: ClientRequests, rules: TokenRules, signing: TokenSigning) -> None:
         self._requests = requests
         self._rules = rules
         self._signing = signing
@@ -53,7 +53,7 @@ class TokenEndpoint(OAuthEndpoint):
         self._requests.check_ready()
         unsigned = await self._decide(presented)
         self._repeated.remember(digest, presented)
-        token = await self._signing.sign(unsigned.claims)
+        token = await self._signing.sign(unsigned)
         claims = unsigned.claims
         self._issued[presented.form.parameters["grant_type"]].inc()
         events.gather(

@@ -4,8 +4,9 @@ import functools
 import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
+from auth_server.oauth.status import StatusClaim
 from auth_server.records import Client
 from shared import scopes, token_ids
 from shared.errors import AppError
@@ -31,14 +32,18 @@ class AccessTokenClaims(TypedDict):
     exp: int
     jti: str
     scope: str
+    status: NotRequired[StatusClaim]
 
 
 @dataclass(frozen=True, slots=True)
 class UnsignedToken:
-    """What the rules decided: the claims to sign, and ``expires_in`` seconds for the answer."""
+    """What the rules decided: the claims to sign, ``expires_in`` seconds for the answer, and whether the token gets a
+    place in a status list before it is signed.
+    """
 
     claims: AccessTokenClaims
     expires_in: int
+    status_list: bool = False
 
     def __repr__(self) -> str:  # Authlib writes what a grant issued into its debug log
         return f"UnsignedToken(jti={self.claims['jti']})"
@@ -126,4 +131,4 @@ def access_token_claims(
         "jti": token_ids.token_id(issued_ms, os.urandom(token_ids.RANDOM_BYTES)),
         "scope": scope,
     }
-    return UnsignedToken(claims, ttl_s)
+    return UnsignedToken(claims, ttl_s, client.status_list)

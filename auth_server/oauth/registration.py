@@ -30,6 +30,7 @@ class ClientRequest:
     resources: Sequence[str] = ()
     token_ttl_s: int | None = None
     demo: bool = False
+    status_list: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ def register(request: ClientRequest, pepper: Pepper, now: float) -> Registration
         created_at=now,
         token_ttl_s=_checked_ttl(request.token_ttl_s),
         demo=request.demo,
+        status_list=request.status_list,
     )
     return Registration(client, secret)
 

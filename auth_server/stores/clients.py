@@ -43,6 +43,7 @@ class _Profile(msgspec.Struct, frozen=True):
     created_at: float
     token_ttl_s: int | None = None
     demo: bool = False
+    status_list: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,7 @@ def _encode(client: Client) -> dict[str, str | bytes]:
         created_at=client.created_at,
         token_ttl_s=client.token_ttl_s,
         demo=client.demo,
+        status_list=client.status_list,
     )
     fields: dict[str, str | bytes] = {"profile": msgspec.json.encode(profile)}
     for number, secret in enumerate(client.secrets, 1):
@@ -194,6 +196,7 @@ def _decode(client_id: str, fields: dict[bytes, bytes]) -> Client:
         token_ttl_s=profile.token_ttl_s,
         disabled_at=None if disabled_at is None else float(disabled_at),
         demo=profile.demo,
+        status_list=profile.status_list,
     )
 
 
