@@ -3,14 +3,21 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.settings import Settings
+from shared.settings import Settings, setting, whole
 
 DEMO_FILE = "demo-client.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthSettings(Settings):
-    """The settings of the auth server; every field is one of :class:`shared.settings.Settings`."""
+    """What the auth server needs to know."""
+
+    failed_clients_per_minute: int = setting(
+        "FLEX_FAILED_CLIENTS_PER_MINUTE",
+        "3000",
+        "failed client authentications from one network (IPv4 /24, IPv6 /56) per minute and worker before 429",
+        whole(1, 100_000_000),
+    )
 
     @property
     def demo_file(self) -> Path:

@@ -11,9 +11,11 @@ from starlette.types import ASGIApp, Scope
 
 from model_server.attribute import Attribute, open_all
 from model_server.bearer import Bearer
+from model_server.charges import Charges
 from model_server.endpoints import attributes as attribute_endpoints
 from model_server.endpoints import discovery, documentation, openapi
 from model_server.endpoints.batch import batch
+from model_server.endpoints.charging import Till
 from model_server.endpoints.profile import profile
 from model_server.endpoints.resource import Resource, nothing_here
 from model_server.endpoints.work_pool import WorkPool
@@ -23,6 +25,8 @@ from shared import events
 from shared.access_token import KeySet
 from shared.events import Event
 from shared.http import HotRoute, HttpEdge
+from shared.rate_limit.gcra import Limit
+from shared.rate_limit.networks import NetworkLimiter
 from shared.serve import DRAINING
 
 Attributes = Mapping[str, Attribute]
@@ -62,47 +66,65 @@ def build_app(
     settings: ModelSettings, attributes: Attributes, keys: KeySet | RemoteKeys, *, clock: Callable[[], float]
 ) -> ASGIApp:
     """Wire bearer check, endpoints and edge around given attributes and keys; ``clock`` gives UTC seconds."""
-    bearer = Bearer(keys, issuer=settings.issuer, audience=settings.resource, attributes=attributes, clock=clock)
+    charges = Charges.open(settings, clock)
+    bearer = Bearer(
+        keys,
+        issuer=settings.issuer,
+        audience=settings.resource,
+        attributes=attributes,
+        accounts=charges.accounts,
+        networks=NetworkLimiter(Limit(settings.refused_per_minute, 60), clock=time.monotonic),
+        clock=clock,
+    )
     if isinstance(keys, RemoteKeys):
         keys.on_change = bearer.forget
+    till = Till(charges.accounts.limiter)
     pool = WorkPool(settings.batch_threads, settings.batch_queue, lambda: _ready_thread(attributes))
     router = Router(
-        routes=_routes(settings, attributes, bearer, pool, keys),
+        routes=_routes(settings, attributes, bearer, till, pool, keys),
         redirect_slashes=False,
         default=Resource(bearer, **dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"), nothing_here)),
-        lifespan=_lifespan(pool, keys),
+        lifespan=_lifespan(pool, keys, charges),
     )
     app: ASGIApp = HttpEdge(
         router,
-        hot=_hot_routes(attributes, bearer, pool),
+        hot=_hot_routes(attributes, bearer, till, pool),
         challenge=f'resource_metadata="{discovery.document_url(settings.resource)}"',
         log_access=settings.log_access == "1",
     )
     return _with_cors(app, settings.cors_origins) if settings.cors_origins else app
 
 
-def _hot_routes(attributes: Attributes, bearer: Bearer, pool: WorkPool) -> dict[tuple[str, str], HotRoute]:
+def _hot_routes(
+    attributes: Attributes, bearer: Bearer, till: Till, pool: WorkPool
+) -> dict[tuple[str, str], HotRoute]:
     """Exact addresses: for speed, and because a stream may take longer than the router lets an answer take."""
     template = "/v1/attributes/{id}"
     hot: dict[tuple[str, str], HotRoute] = {}
     for attribute in attributes.values():
         address = f"/v1/attributes/{attribute.id}"
-        explain = attribute_endpoints.explanation(attribute, bearer, pool)
-        hot["POST", f"{address}/predict"] = attribute_endpoints.predict(attribute, bearer, f"{template}/predict")
-        hot["POST", f"{address}/predict/batch"] = HotRoute(batch(attribute, bearer, pool), f"{template}/predict/batch")
+        explain = attribute_endpoints.explanation(attribute, bearer, till, pool)
+        many = batch(attribute, bearer, till, pool)
+        hot["POST", f"{address}/predict"] = attribute_endpoints.predict(attribute, bearer, till, f"{template}/predict")
+        hot["POST", f"{address}/predict/batch"] = HotRoute(many, f"{template}/predict/batch")
         hot["POST", f"{address}/explain"] = HotRoute(explain, f"{template}/explain")
     return hot
 
 
 def _routes(
-    settings: ModelSettings, attributes: Attributes, bearer: Bearer, pool: WorkPool, keys: KeySet | RemoteKeys
+    settings: ModelSettings,
+    attributes: Attributes,
+    bearer: Bearer,
+    till: Till,
+    pool: WorkPool,
+    keys: KeySet | RemoteKeys,
 ) -> list[Route]:
     api = openapi.document(settings.resource, settings.issuer, attributes)
     protected_resource = discovery.protected_resource(settings.resource, settings.issuer, attributes)
     shown = {
         "/v1/attributes": Resource(bearer, GET=attribute_endpoints.list_attributes(bearer, attributes)),
         "/v1/attributes/{id}": Resource(bearer, GET=attribute_endpoints.show_attribute(bearer, attributes)),
-        "/v1/profile": Resource(bearer, POST=profile(bearer, attributes, pool)),
+        "/v1/profile": Resource(bearer, POST=profile(bearer, attributes, till, pool)),
         "/health/live": Resource(GET=discovery.live),
         "/health/ready": Resource(GET=discovery.ready(_missing(attributes, keys))),
         "/metrics": Resource(GET=discovery.metrics(settings.metrics_networks)),
@@ -130,7 +152,7 @@ def _missing(attributes: Attributes, keys: KeySet | RemoteKeys) -> Callable[[Sco
 
 
 def _lifespan(
-    pool: WorkPool, keys: KeySet | RemoteKeys
+    pool: WorkPool, keys: KeySet | RemoteKeys, charges: Charges
 ) -> Callable[[object], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_app: object) -> AsyncIterator[None]:
@@ -140,7 +162,8 @@ def _lifespan(
             follower = asyncio.create_task(keys.run())
             await keys.wait_for_keys(FIRST_KEYS_WAIT_S)
         try:
-            yield
+            async with charges:
+                yield
         finally:
             if follower is not None:
                 follower.cancel()

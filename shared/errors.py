@@ -29,7 +29,8 @@ class AppError(Exception):
 
     ``code`` is a key of ``CATALOGUE`` (KeyError at once for a word that is not). ``detail`` replaces the
     catalogue's sentence and is shown to the caller, so it must hold neither input nor secrets. ``reason`` is for the
-    log and the metrics only and never travels.
+    log and the metrics only and never travels. ``problem_type`` replaces our own problem type where a registered one
+    exists; ``violated_policies`` belongs to those of limits.
     """
 
     def __init__(
@@ -42,6 +43,8 @@ class AppError(Exception):
         scopes: Sequence[str] = (),
         allow: Sequence[str] = (),
         reason: str = "",
+        problem_type: str = "",
+        violated_policies: Sequence[str] | None = None,
     ) -> None:
         kind = CATALOGUE[code]
         self.code = code
@@ -53,4 +56,6 @@ class AppError(Exception):
         self.scopes = tuple(scopes)
         self.allow = tuple(allow)
         self.reason = reason or code
+        self.problem_type = problem_type or f"urn:flex:error:{code}"
+        self.violated_policies = None if violated_policies is None else tuple(violated_policies)
         super().__init__(f"{code}: {self.detail}")

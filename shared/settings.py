@@ -63,6 +63,15 @@ def origin(text: str) -> str:
     return text.rstrip("/")
 
 
+def optional_whole(low: int, high: int) -> Callable[[str], int | None]:
+    """Parser of a whole number that may be left empty."""
+
+    def parse(text: str) -> int | None:
+        return whole(low, high)(text) if text.strip() else None
+
+    return parse
+
+
 def words(text: str) -> tuple[str, ...]:
     """Parser of a comma-separated list."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
@@ -132,8 +141,11 @@ class Settings:
     cors_origins: tuple[str, ...] = setting(
         "FLEX_CORS_ORIGINS", "", "exact origins that browsers may call from, comma separated", words
     )
-    rate_limit_per_hour: str = setting(
-        "FLEX_RATE_LIMIT_PER_HOUR", "", "calls per client per hour where the client sets none"
+    rate_limit_per_hour: int | None = setting(
+        "FLEX_RATE_LIMIT_PER_HOUR",
+        "",
+        "calls per client per hour where the client sets none; empty: 100 in production, 1000000 in development",
+        optional_whole(1, 100_000_000),
     )
     require_fresh_revocations_s: int = setting(
         "FLEX_REQUIRE_FRESH_REVOCATIONS_S", "900", "how stale the revocation feed may be", whole(0, 86400)
@@ -149,6 +161,13 @@ class Settings:
     def production(self) -> bool:
         """Whether unsafe settings are refused."""
         return self.env == "production"
+
+    @property
+    def calls_per_hour(self) -> int:
+        """How many calls a client without a limit of its own may make in an hour."""
+        if self.rate_limit_per_hour is not None:
+            return self.rate_limit_per_hour
+        return 100 if self.production else 1_000_000
 
     def problems(self) -> list[str]:
         """Sentences about settings that are wrong together; a subclass adds its own."""

@@ -30,6 +30,7 @@ KEY_SET_AGE = Gauge("flex_key_set_age_seconds", "Age of the key set in use", mul
 KEY_SET_FETCHES = Counter("flex_key_set_fetches_total", "Fetches of the issuer's key set", ["result"])
 UNKNOWN_KIDS = Counter("flex_unknown_kid_total", "Tokens whose kid is in no key set")
 SCORES = Counter("flex_scores_total", "Records scored", ["attribute", "outcome"])
+USAGE_DROPPED = Counter("flex_usage_dropped_total", "Calls that no usage report will show")
 RECORDS_REFUSED = Counter("flex_records_refused_total", "Records refused", ["attribute"])
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
