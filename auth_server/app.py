@@ -32,6 +32,8 @@ from shared.embedded_store import EmbeddedStore, EmbeddedStoreError
 from shared.errors import AppError
 from shared.events import Event
 from shared.http import HotRoute, HttpEdge
+from shared.rate_limit.gcra import Limit
+from shared.rate_limit.networks import NetworkLimiter
 from shared.settings import SettingsError
 from shared.store import StoreRefusedError, attach, connect, keep, store_errors
 from shared.telemetry import SIGNING_QUEUE
@@ -174,6 +176,7 @@ class _Parts:
             clients=self.cache,
             pepper=self.pepper,
             signing=self.signing,
+            networks=NetworkLimiter(Limit(self.settings.failed_clients_per_minute, 60), clock=time.monotonic),
             clock=self.clock,
             check_ready=self.preparation.check,
         )

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from redis.asyncio import Redis
+
 from auth_server.keyring.changes import explanation
 from auth_server.stores.client_secrets import Pepper, load_pepper
 from auth_server.stores.clients import Clients
@@ -30,6 +32,7 @@ class Session:
     settings: Settings
     clients: Clients
     pepper: Pepper
+    store: Redis
 
 
 @contextlib.contextmanager
@@ -54,7 +57,7 @@ def with_clients(work: Callable[[Session], Awaitable[T]]) -> T:
         async with open_store(settings) as store:
             clients = Clients(store)
             await clients.claim_pepper(pepper.fingerprint)
-            return await work(Session(settings, clients, pepper))
+            return await work(Session(settings, clients, pepper, store))
 
     with reported() as settings:
         return asyncio.run(attached(settings))

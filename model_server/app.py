@@ -81,7 +81,7 @@ def build_app(
     till = Till(charges.accounts.limiter)
     pool = WorkPool(settings.batch_threads, settings.batch_queue, lambda: _ready_thread(attributes))
     router = Router(
-        routes=_routes(settings, attributes, bearer, till, pool, keys),
+        routes=_routes(settings, attributes, bearer, pool, keys, till=till),
         redirect_slashes=False,
         default=Resource(bearer, **dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"), nothing_here)),
         lifespan=_lifespan(pool, keys, charges),
@@ -95,9 +95,7 @@ def build_app(
     return _with_cors(app, settings.cors_origins) if settings.cors_origins else app
 
 
-def _hot_routes(
-    attributes: Attributes, bearer: Bearer, till: Till, pool: WorkPool
-) -> dict[tuple[str, str], HotRoute]:
+def _hot_routes(attributes: Attributes, bearer: Bearer, till: Till, pool: WorkPool) -> dict[tuple[str, str], HotRoute]:
     """Exact addresses: for speed, and because a stream may take longer than the router lets an answer take."""
     template = "/v1/attributes/{id}"
     hot: dict[tuple[str, str], HotRoute] = {}
@@ -115,9 +113,10 @@ def _routes(
     settings: ModelSettings,
     attributes: Attributes,
     bearer: Bearer,
-    till: Till,
     pool: WorkPool,
     keys: KeySet | RemoteKeys,
+    *,
+    till: Till,
 ) -> list[Route]:
     api = openapi.document(settings.resource, settings.issuer, attributes)
     protected_resource = discovery.protected_resource(settings.resource, settings.issuer, attributes)

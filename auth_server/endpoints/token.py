@@ -31,8 +31,10 @@ from shared.error_catalogue import CATALOGUE
 from shared.errors import AppError
 from shared.events import Event
 from shared.http import JSON, NO_STORE, error_headers, read_body, send_body
+from shared.rate_limit.networks import NetworkLimiter
 from shared.telemetry import TOKENS_ISSUED, TOKENS_REFUSED
 
+_TOO_MANY_FAILED = "Too many failed logins came from this network; wait as long as Retry-After says."
 _PRAGMA = (b"pragma", b"no-cache")
 _BASIC_CHALLENGE = (b"www-authenticate", b'Basic realm="flex"')
 _NO_HASH = bytes(32)
@@ -49,6 +51,7 @@ _OAUTH_WORD = {
     "not_ready": "temporarily_unavailable",
     "conflict": "temporarily_unavailable",  # the key ring is being changed
     "internal_error": "server_error",
+    "too_many_requests": "temporarily_unavailable",
 }
 
 
@@ -59,6 +62,8 @@ class _Answer(msgspec.Struct):
     expires_in: int
     scope: str
     token_type: str = "Bearer"  # noqa: S105
+    # RFC 9396 section 7: as granted
+    authorization_details: list[dict[str, object]] | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Refusal(msgspec.Struct):
@@ -84,6 +89,8 @@ class TokenEndpoint:
     """The token endpoint as an ASGI application. ``clock`` gives UTC seconds; ``check_ready`` raises until all is up.
 
     ``rules`` decide, ``clients`` and ``pepper`` give what they decide on, ``signing`` signs what they allowed.
+    ``networks`` counts failed client authentications by address: a network with too many is only served clients whose
+    secret proves right from memory.
     """
 
     def __init__(
@@ -93,6 +100,7 @@ class TokenEndpoint:
         clients: ClientCache,
         pepper: Pepper,
         signing: SigningQueue,
+        networks: NetworkLimiter,
         clock: Callable[[], float],
         check_ready: Callable[[], None],
     ) -> None:
@@ -100,6 +108,7 @@ class TokenEndpoint:
         self._clients = clients
         self._pepper = pepper
         self._signing = signing
+        self._networks = networks
         self._clock = clock
         self._check_ready = check_ready
         self._repeated = RepeatedRequests()
@@ -114,6 +123,7 @@ class TokenEndpoint:
             body = await self._issue(scope, raw)
         except AppError as error:
             if error.code == "invalid_client":
+                self._networks.admit(_address(scope))
                 await asyncio.sleep(arrived_at + FAILED_AFTER_S - loop.time())
             await _refuse(scope, send, error)
         except Exception as error:  # noqa: BLE001 - the caller still gets RFC 6749's form
@@ -132,7 +142,7 @@ class TokenEndpoint:
         presented = self._repeated.get(digest) or self._presented(scope, raw)
         scope["flex.client_id"] = presented.client_id if could_be_client_id(presented.client_id) else None
         self._check_ready()
-        unsigned = await self._decide(presented)
+        unsigned = await self._decide(presented, _address(scope))
         self._repeated.remember(digest, presented)
         token = await self._signing.sign(unsigned.claims)
         claims = unsigned.claims
@@ -146,7 +156,8 @@ class TokenEndpoint:
             scope=claims["scope"],
             expires_at=claims["exp"],
         )
-        return _encode(_Answer(token, unsigned.expires_in, claims["scope"]))
+        details = claims.get("authorization_details", msgspec.UNSET)
+        return _encode(_Answer(token, unsigned.expires_in, claims["scope"], authorization_details=details))
 
     def _presented(self, scope: Scope, raw: _RawRequest) -> Presented:
         form = read_form(raw.content_type, raw.query, raw.body)
@@ -158,9 +169,9 @@ class TokenEndpoint:
         public = {name: value for name, value in form.parameters.items() if name != "client_secret"}
         return Presented(TokenForm(public, form.resources), credentials.method, credentials.client_id, secret_hash)
 
-    async def _decide(self, presented: Presented) -> UnsignedToken:
+    async def _decide(self, presented: Presented, address: str | None) -> UnsignedToken:
         now = self._clock()
-        client = await self._load(presented.client_id, presented.secret_hash, now)
+        client = await self._load(presented.client_id, presented.secret_hash, now, address)
         try:
             return self._rules.decide(TokenRequest(presented, client, now))
         except AppError as error:
@@ -168,7 +179,7 @@ class TokenEndpoint:
                 error.reason = why_refused(client, presented.secret_hash, presented.method, now)
             raise
 
-    async def _load(self, client_id: str, secret_hash: bytes, now: float) -> Client | None:
+    async def _load(self, client_id: str, secret_hash: bytes, now: float, address: str | None) -> Client | None:
         """Give the client as the decision needs it: from memory if that proves it, else from the store.
 
         A wrong secret of a held client thus costs the same round trip as an unknown client, and a secret that was
@@ -177,9 +188,16 @@ class TokenEndpoint:
         held = self._clients.held(client_id)
         if proves(held, secret_hash, now):
             return held
+        if wait_s := self._networks.is_over(address):
+            raise AppError("too_many_requests", _TOO_MANY_FAILED, retry_after_s=wait_s, reason="network_limit")
         if not could_be_client_id(client_id):
             return None
         return await self._clients.load(client_id)
+
+
+def _address(scope: Scope) -> str | None:
+    peer = scope.get("client")
+    return peer[0] if peer else None
 
 
 async def _read(scope: Scope, receive: Receive) -> _RawRequest:
@@ -196,7 +214,8 @@ async def _read(scope: Scope, receive: Receive) -> _RawRequest:
 
 async def _refuse(scope: Scope, send: Send, error: AppError) -> None:
     word = _OAUTH_WORD.get(error.code, error.code)
-    status = error.status if word == "invalid_request" else CATALOGUE[word].status  # 408 and 413 say more than 400
+    # 408 and 413 say more than 400, and 429 more than 503.
+    status = error.status if word == "invalid_request" or error.status == 429 else CATALOGUE[word].status
     TOKENS_REFUSED.labels(word).inc()
     events.gather(
         Event.CLIENT_AUTHENTICATION_FAILED if word == "invalid_client" else Event.TOKEN_REFUSED,

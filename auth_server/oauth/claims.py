@@ -2,13 +2,15 @@
 
 import functools
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
+from auth_server.oauth.authorization_details import carried
 from auth_server.records import Client
 from shared import scopes
 from shared.errors import AppError
+from shared.rate_limit.budgets import Budget
 
 MAX_SCOPE_LENGTH = 1200  # with the longest audiences the token stays below the 4 KiB that verifiers take
 _JTI_BYTES = 16
@@ -28,6 +30,8 @@ class AccessTokenClaims(TypedDict):
     exp: int
     jti: str
     scope: str
+    calls_per_hour: NotRequired[int]
+    authorization_details: NotRequired[list[dict[str, object]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +85,19 @@ def _resource(text: str, allowed: tuple[str, ...]) -> str:
 
 
 def access_token_claims(
-    client: Client, *, issuer: str, aud: str | tuple[str, ...], scopes: Iterable[str], ttl_s: int, now: float
+    client: Client,
+    *,
+    issuer: str,
+    aud: str | tuple[str, ...],
+    scopes: Iterable[str],
+    ttl_s: int,
+    now: float,
+    budgets: Sequence[Budget] = (),
 ) -> UnsignedToken:
     """Make the claims of a token for a client acting for itself: ``sub`` is the client (RFC 9068 section 2.2).
 
-    Raises AppError invalid_scope if nothing, or more than a token can carry, was asked for.
+    ``budgets`` become its ``authorization_details`` (RFC 9396 section 9.1). Raises AppError invalid_scope or
+    invalid_authorization_details if nothing, or more than a token can carry, was asked for.
     """
     scope = " ".join(scopes)
     if not scope or len(scope) > MAX_SCOPE_LENGTH:
@@ -103,4 +115,8 @@ def access_token_claims(
         "jti": os.urandom(_JTI_BYTES).hex(),
         "scope": scope,
     }
+    if client.calls_per_hour is not None:
+        claims["calls_per_hour"] = client.calls_per_hour
+    if budgets:
+        claims["authorization_details"] = carried(budgets, MAX_SCOPE_LENGTH - len(scope))
     return UnsignedToken(claims, ttl_s)

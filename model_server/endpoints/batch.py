@@ -38,7 +38,7 @@ def batch(attribute: Attribute, bearer: Bearer, till: Till, pool: WorkPool) -> A
         ndjson = wants_ndjson(scope)
         async with till.charged(scope, tab.key_set):
             if ndjson:
-                await _Stream(attribute, pool, till, tab, scope, send).run(LineReader(receive))
+                await _Stream(attribute, pool, till, tab, scope=scope, send=send).run(LineReader(receive))
                 return
             body = await read_body(scope, receive, MAX_BATCH_BYTES)
             if tab.counts_rows:  # how many there are is known once they are read
@@ -70,7 +70,7 @@ class _Stream:
     Rows are charged as they come; where the budget ends, so does the answer, with the refusal as its last line.
     """
 
-    def __init__(self, attribute: Attribute, pool: WorkPool, till: Till, tab: Tab, scope: Scope, send: Send) -> None:
+    def __init__(self, attribute: Attribute, pool: WorkPool, till: Till, tab: Tab, *, scope: Scope, send: Send) -> None:
         self._attribute = attribute
         self._pool = pool
         self._till = till

@@ -21,7 +21,8 @@ from shared import events
 from shared.errors import AppError
 from shared.events import Event
 from shared.rate_limit.ask_queue import AskQueue, Waiter, refusal
-from shared.rate_limit.lease import Admission, KeySet, Refusal
+from shared.rate_limit.gcra import Decision
+from shared.rate_limit.lease import Admission, KeySet, Lease, Refusal
 from shared.rate_limit.lease_book import LeaseBook
 from shared.rate_limit.lease_store import LeaseStore
 from shared.rate_limit.limits import CALL, Cost, LimitKey
@@ -62,12 +63,16 @@ class Limiter:
         self._wake = asyncio.Event()
         self._book = LeaseBook(worker=self._worker, max_keys=max_keys, on_report=self._wake.set)
         self._store = LeaseStore(
-            cast("Redis", store), worker=self._worker, n_workers=n_workers, timeout_s=ask_timeout_s, store_clock_us=store_clock_us
+            cast("Redis", store),
+            worker=self._worker,
+            n_workers=n_workers,
+            timeout_s=ask_timeout_s,
+            store_clock_us=store_clock_us,
         )
         self._queue = AskQueue(
             self._book, self._store, clock=clock, wake=self._wake.set, without_store=self._without_store
         )
-        self._queue.lost = store is None
+        self._queue.lost = True  # as long as nobody converses with a store
         self._key_sets: dict[tuple[LimitKey, ...], KeySet] = {}
         self._n_running = 0
         self._tasks: list[asyncio.Task[None]] = []
@@ -75,6 +80,7 @@ class Limiter:
     async def __aenter__(self) -> Self:
         if self._redis is None:
             return self
+        self._queue.lost = False
         self._tasks = [
             asyncio.create_task(self._converse()),
             asyncio.create_task(self._review()),
@@ -169,24 +175,14 @@ class Limiter:
         now = self._clock()
         if self._n_running >= self._policy.n_running:
             return Refusal(key_set, (), 1, capacity=True)
-        local = []
-        violated, wait_s, alone = [], 1, self._redis is None
-        for lease, units in key_set.costs(cost):
-            if lease.units >= units:
-                continue
-            decision = try_local(self._policy, lease, self._n_workers, now, units)
-            if alone:  # nobody else says what is left
-                lease.room, lease.next_unit_at = decision.remaining, now + decision.reset_s
-            if decision.allowed:
-                local.append((lease, decision.arrival_us))
-            else:
-                violated.append(key_set.policy_of(lease))
-                wait_s = max(wait_s, decision.retry_after_s or lease.limit.window_s)
-        if violated:
-            return Refusal(key_set, tuple(violated), wait_s, capacity=not alone)
-        for lease, arrival_us in local:
-            lease.local_arrival_us = arrival_us
-            if not alone:
+        local, short = self._try_shares(key_set, cost, now)
+        if short:
+            wait_s = max(decision.retry_after_s or lease.limit.window_s for lease, decision in short)
+            violated = tuple(key_set.policy_of(lease) for lease, _ in short)
+            return Refusal(key_set, violated, wait_s, capacity=self._redis is not None)
+        for lease, decision in local:
+            lease.local_arrival_us = decision.arrival_us
+            if self._redis is not None:
                 lease.debt += cost[lease.measure]
         owing = {lease for lease, _ in local}
         for lease, units in key_set.costs(cost):
@@ -194,6 +190,20 @@ class Limiter:
                 lease.units -= units
         self._n_running += 1
         return key_set.degraded
+
+    def _try_shares(
+        self, key_set: KeySet, cost: Cost, now: float
+    ) -> tuple[list[tuple[Lease, Decision]], list[tuple[Lease, Decision]]]:
+        """Decide by this worker's shares for what no lease pays: those that have room, those that have not."""
+        local, short = [], []
+        for lease, units in key_set.costs(cost):
+            if lease.units >= units:
+                continue
+            decision = try_local(self._policy, lease, self._n_workers, now, units)
+            if self._redis is None:  # nobody else says what is left
+                lease.room, lease.next_unit_at = decision.remaining, now + decision.reset_s
+            (local if decision.allowed else short).append((lease, decision))
+        return local, short
 
     async def _converse(self) -> None:
         while not is_cancelled():

@@ -5,8 +5,8 @@ import json
 
 from redis.asyncio import Redis
 
-from shared.rate_limit.gcra import Limit
 from shared.http import problem_body
+from shared.rate_limit.gcra import Limit
 from shared.rate_limit.headers import QUOTA_EXCEEDED, REDUCED_CAPACITY, RateLimitHeaders, refused
 from shared.rate_limit.lease import KeySet, Refusal
 from shared.rate_limit.leases import Limiter
