@@ -114,7 +114,7 @@ def print_page(page: Page, now: float, *, as_json: bool) -> None:
         print_json(PageView(tuple(_view(client, now) for client in page.clients), page.next_cursor))
         return
     table = Table()
-    for column in ("client id", "name", "scope", "calls an hour", "secrets", "created", "state"):
+    for column in ("client id", "name", "scope", "secrets", "created", "state"):
         table.add_column(column, no_wrap=column == "client id")
     for client in page.clients:
         live = len(client.live_secrets(now))
@@ -122,7 +122,6 @@ def print_page(page: Page, now: float, *, as_json: bool) -> None:
             client.client_id,
             escape(client.name),
             " ".join(client.scopes),
-            str(client.calls_per_hour or ""),
             str(live),
             _when(client.created_at),
             _state(client),

@@ -186,6 +186,6 @@ def _with_cors(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
         allow_origins=origins,
         allow_methods=["GET", "POST"],
         allow_headers=["authorization", "content-type"],
-        expose_headers=["x-request-id", "www-authenticate", "retry-after"],
+        expose_headers=["x-request-id", "www-authenticate", "retry-after", "ratelimit", "ratelimit-policy"],
         max_age=600,
     )

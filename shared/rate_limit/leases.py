@@ -195,7 +195,8 @@ class Limiter:
         self, key_set: KeySet, cost: Cost, now: float
     ) -> tuple[list[tuple[Lease, Decision]], list[tuple[Lease, Decision]]]:
         """Decide by this worker's shares for what no lease pays: those that have room, those that have not."""
-        local, short = [], []
+        local: list[tuple[Lease, Decision]] = []
+        short: list[tuple[Lease, Decision]] = []
         for lease, units in key_set.costs(cost):
             if lease.units >= units:
                 continue
