@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from shared.secret import Secret
 
+_MOST_CALLS_PER_HOUR = 100_000_000
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -145,7 +146,7 @@ class Settings:
         "FLEX_RATE_LIMIT_PER_HOUR",
         "",
         "calls per client per hour where the client sets none; empty: 100 in production, 1000000 in development",
-        optional_whole(1, 100_000_000),
+        optional_whole(1, 1_000_000_000),
     )
     require_fresh_revocations_s: int = setting(
         "FLEX_REQUIRE_FRESH_REVOCATIONS_S", "900", "how stale the revocation feed may be", whole(0, 86400)
@@ -164,9 +165,9 @@ class Settings:
 
     @property
     def calls_per_hour(self) -> int:
-        """How many calls a client without a limit of its own may make in an hour."""
+        """How many calls a client without a limit of its own may make in an hour, at most 100,000,000."""
         if self.rate_limit_per_hour is not None:
-            return self.rate_limit_per_hour
+            return min(self.rate_limit_per_hour, _MOST_CALLS_PER_HOUR)
         return 100 if self.production else 1_000_000
 
     def problems(self) -> list[str]:

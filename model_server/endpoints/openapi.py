@@ -100,7 +100,14 @@ _SCHEMAS: Json = {
     },
 }
 _PROTECTED = ("unauthenticated", "insufficient_scope", "not_found", "keys_unavailable")
-_SENT = ("malformed_json", "request_timeout", "payload_too_large", "unsupported_media_type", "invalid_record", "too_many_requests")
+_SENT = (
+    "malformed_json",
+    "request_timeout",
+    "payload_too_large",
+    "unsupported_media_type",
+    "invalid_record",
+    "too_many_requests",
+)
 
 
 def document(resource: str, issuer: str, attributes: Mapping[str, Attribute]) -> Json:

@@ -11,6 +11,7 @@ from model_server.settings import ModelSettings
 from shared.access_token import StaticKeySet
 from shared.embedded_store import EmbeddedStore
 from shared.rate_limit.headers import QUOTA_EXCEEDED
+from shared.settings import SettingsError
 from tests.model_server.serving import BATCH, EXPLAIN, PREDICT, Api, serving
 from tests.tokens import AUDIENCE
 
@@ -21,7 +22,9 @@ NDJSON = "application/x-ndjson"
 class LimitedApi(Api):
     """Calls with tokens that carry limits; ``claims`` go into each token."""
 
-    claims: dict = {}
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.claims = {}
 
     def authorization(self, scope):
         return {} if scope is None else self.issuer.authorization(scope=scope, **self.claims)
@@ -211,3 +214,14 @@ async def test_a_network_of_bad_tokens_is_shed_before_they_are_verified(running)
     assert bad == [401, 401, 401, 429]
     assert new.status_code == 429
     assert int(new.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize("text", ["grit", "grit=", "grit=0", "grit=x", "=5", "Grit=5", "grit=5,grit=6"])
+def test_attribute_limits_are_read_strictly(text):
+    """``attribute=calls`` pairs, each attribute once."""
+    assert ModelSettings.read({"FLEX_ATTRIBUTE_LIMITS_PER_HOUR": "grit=50, calm=20"}).attribute_limits == (
+        ("grit", 50),
+        ("calm", 20),
+    )
+    with pytest.raises(SettingsError, match="FLEX_ATTRIBUTE_LIMITS_PER_HOUR"):
+        ModelSettings.read({"FLEX_ATTRIBUTE_LIMITS_PER_HOUR": text})

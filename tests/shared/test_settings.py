@@ -76,3 +76,15 @@ def test_a_dotenv_file_is_read_under_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("FLEX_MODEL_PORT", "8200")
     settings = Settings.read()
     assert (settings.auth_port, settings.model_port) == (9100, 8200)
+
+
+def test_the_default_limit_follows_the_environment():
+    """Tight in production, out of the way in development, and what is set wins."""
+    production = {"FLEX_ENV": "production", "FLEX_ISSUER": "https://issuer.example"}
+    assert Settings.read({}).calls_per_hour == 1_000_000
+    assert Settings.read(production).calls_per_hour == 100
+    assert Settings.read(production | {"FLEX_RATE_LIMIT_PER_HOUR": "7"}).calls_per_hour == 7
+    assert Settings.read({"FLEX_RATE_LIMIT_PER_HOUR": "1000000000"}).calls_per_hour == 100_000_000
+    for text in ("0", "-1", "many", "1.5"):
+        with pytest.raises(SettingsError, match="FLEX_RATE_LIMIT_PER_HOUR"):
+            Settings.read({"FLEX_RATE_LIMIT_PER_HOUR": text})
