@@ -16,6 +16,7 @@ from auth_server.endpoints.admin import AdminRoute, admin_api
 from auth_server.endpoints.admin_guard import AdminGuard
 from auth_server.endpoints.admin_keys import AdminKeys
 from auth_server.endpoints.admin_revocations import AdminRevocations
+from auth_server.endpoints.admin_usage import Usage
 from auth_server.endpoints.client_requests import ClientRequests
 from auth_server.endpoints.description import docs_endpoint, openapi_endpoint
 from auth_server.endpoints.discovery import jwks_endpoint, metadata_endpoint
@@ -48,6 +49,8 @@ from shared.access_token import LEEWAY_S
 from shared.embedded_store import EmbeddedStoreError
 from shared.errors import AppError
 from shared.http import HotRoute, HttpEdge
+from shared.rate_limit.gcra import Limit
+from shared.rate_limit.networks import NetworkLimiter
 from shared.revocations.feed_key import FeedKey, load_or_create_feed_key
 from shared.revocations.follower import FeedFollower
 from shared.revocations.notices import to_events
@@ -56,6 +59,7 @@ from shared.revocations.writer import RevocationFeed
 from shared.settings import SettingsError
 from shared.store import StoreRefusedError, connect, embedded_store, store_errors
 from shared.telemetry import SIGNING_QUEUE
+from shared.usage import UsageLedger
 from shared.verifiers import read_reports
 
 Clock = Callable[[], float]
@@ -237,7 +241,11 @@ class _Parts:
         """Wire the endpoints: exact paths that are called often or must answer under load are hot."""
         issuer = self.settings.issuer
         requests = ClientRequests(
-            clients=self.cache, pepper=self.pepper, clock=self.clock, check_ready=self.preparation.check
+            clients=self.cache,
+            pepper=self.pepper,
+            networks=NetworkLimiter(Limit(self.settings.failed_clients_per_minute, 60), clock=time.monotonic),
+            clock=self.clock,
+            check_ready=self.preparation.check,
         )
         rules = TokenRules(TokenPolicy(issuer, self.settings.resource, self.settings.access_token_ttl_s))
         signing = TokenSigning(self.signing, self.signer, self.status_lists, clock=self.clock)
@@ -294,7 +302,8 @@ class _Parts:
             life_s=ring_policy(self.settings).ttl_s,
         )
         keys = AdminKeys(self.changes, self.revocations.feed, self.reports)
-        return (*revocations.routes(), *keys.routes())
+        usage = Usage(UsageLedger(self.store), Clients(self.store))
+        return (*revocations.routes(), *keys.routes(), *usage.routes())
 
     def _signs(self, kid: str) -> bool:
         return any(key.kid == kid and key.state in _SIGNING for key in self.signer.ring.keys)

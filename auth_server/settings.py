@@ -26,6 +26,12 @@ class AuthSettings(Settings):
         "0 in development",
         optional_whole(0, 315_360_000),
     )
+    failed_clients_per_minute: int = setting(
+        "FLEX_FAILED_CLIENTS_PER_MINUTE",
+        "3000",
+        "failed client authentications from one network (IPv4 /24, IPv6 /56) per minute and worker before 429",
+        whole(1, 100_000_000),
+    )
 
     @property
     def key_rotation_s(self) -> int:

@@ -76,6 +76,7 @@ class Event(StrEnum):
     STORE_STARTED = "store_started"
     STORE_LOST = "store_lost"
     STORE_RECOVERED = "store_recovered"
+    USAGE_DROPPED = "usage_dropped"
     SERVER_STARTED = "server_started"
     SERVER_STOPPING = "server_stopping"
     PROCESS_CRASHED = "process_crashed"

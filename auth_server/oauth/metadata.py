@@ -5,6 +5,7 @@ import msgspec
 from auth_server.oauth.server import GRANT_TYPES
 from auth_server.oauth.status import LISTS_PATH
 from auth_server.records import SECRET_BASIC, SECRET_POST
+from shared.rate_limit.budgets import DETAIL_TYPE
 from shared.scopes import ADMIN, MANAGEMENT
 
 
@@ -22,6 +23,7 @@ class Metadata(msgspec.Struct, frozen=True):
     # REQUIRED by RFC 8414, and honestly empty while there is no authorization endpoint.
     response_types_supported: tuple[str, ...] = ()
     grant_types_supported: tuple[str, ...] = GRANT_TYPES
+    authorization_details_types_supported: tuple[str, ...] = (DETAIL_TYPE,)  # RFC 9396 section 10
     token_endpoint_auth_methods_supported: tuple[str, ...] = (SECRET_BASIC, SECRET_POST)
     revocation_endpoint_auth_methods_supported: tuple[str, ...] = (SECRET_BASIC, SECRET_POST)
     introspection_endpoint_auth_methods_supported: tuple[str, ...] = (SECRET_BASIC, SECRET_POST)
