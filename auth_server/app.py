@@ -59,7 +59,7 @@ from shared.revocations.writer import RevocationFeed
 from shared.settings import SettingsError
 from shared.store import StoreRefusedError, connect, embedded_store, store_errors
 from shared.telemetry import SIGNING_QUEUE
-from shared.usage import UsageLedger
+from shared.usage import UsageLedger, day_of
 from shared.verifiers import read_reports
 
 Clock = Callable[[], float]
@@ -272,8 +272,15 @@ class _Parts:
         hot = {(method, path): HotRoute(app, path) for path, app in readable.items() for method in ("GET", "HEAD")}
         hot |= {("POST", path): HotRoute(app, path) for path, app in posted.items()}
         guard = AdminGuard(self.signer, self.revocations, issuer=issuer, clock=self.clock)
-        router = admin_api(admin, guard, clock=self.clock, otherwise=self.for_others(guard, _others(hot)))
+        router = admin_api(
+            admin, guard, note_use=self.note_use, clock=self.clock, otherwise=self.for_others(guard, _others(hot))
+        )
         return HttpEdge(router, hot=hot, log_access=self.settings.log_access == "1")
+
+    async def note_use(self, client_id: str, scope: str) -> None:
+        """Note that a client needed a management scope today; what can't be noted is no reason to refuse."""
+        with contextlib.suppress(AppError):
+            await UsageLedger(self.store).note_scopes(client_id, [scope], day_of(self.clock()))
 
     def for_others(self, guard: AdminGuard, otherwise: ASGIApp) -> ASGIApp:
         """Wire what verifiers of other makers are served."""
