@@ -136,7 +136,7 @@ def held_tokens(revoked: RevokedSet) -> set[bytes]:
     return set(revoked._tokens)
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
     """Wait for what another task does."""
     async with asyncio.timeout(timeout_s):
         while not condition():

@@ -31,12 +31,20 @@ async def truth(site: Site) -> set[bytes]:
 
 
 async def check(site: Site, feed: RevocationFeed, running: FeedFollower, held: RevokedSet, ever: set[bytes]) -> None:
-    """Compare a running and a new follower with the store; only tokens beyond their end may be in one and not the other."""
+    """Compare a running and a new follower with the store; only tokens beyond their end may be in one and not the other.
+
+    The writer goes on beating meanwhile, as it always does: who needs longer than a second is not told in vain.
+    """
     await attempt(lambda: site.beat(feed))
-    await until_fresh(running)
+    beating = asyncio.create_task(feed.keep_beating(0.1))
     fresh = new_set()
-    async with site.following(fresh) as follower:
-        await until_fresh(follower)
+    try:
+        await until_fresh(running)
+        async with site.following(fresh) as follower:
+            await until_fresh(follower)
+    finally:
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
     wanted, stored = await truth(site), {entry.key for entry in await site.entries()}
     assert wanted <= held_tokens(held) <= ever
     assert wanted <= held_tokens(fresh) <= stored
