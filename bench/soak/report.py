@@ -1,0 +1,113 @@
+"""The page of a run."""
+
+from collections import Counter
+
+from bench.soak.results import About, Check, Results, Soak, checks, reach_figures, undisturbed
+from bench.soak.timeline import BOUND_S
+
+_INTRO = """# Soak: the installation under faults
+
+Written by `make soak`; do not edit. Two hosts of model servers and an auth server, two workers each, and a store: every
+host reaches the store, and the model hosts the issuer, through proxies that fail as networks do. While good callers
+call at a fixed rate, keys rotate, tokens are revoked in every way there is, and one thing after another breaks.
+What each figure means, and what the run does not show, stands at the end.
+"""
+
+_MEANING = """## What the figures mean
+
+- A **good call** is a prediction with a token that `flex_client` keeps fresh. It must be answered 200. After an
+  emergency rotation a 401 and one retry with a new token are what a client does; such calls are counted on their own,
+  and only within 10 s of an emergency. Nothing else is retried.
+- **Reach** is the time from the acknowledgement of a revocation (200 of the endpoint; end of the `flex keys` command)
+  to the sending of the last call that a worker still served, tried back to back at every worker. 0 means that no call
+  sent after the acknowledgement was served.
+- The **bound** is 1 s while the host reaches the store. In an outage it is 1 s after the end of the outage; beyond the
+  host's staleness limit it serves nothing at all.
+- **Dead tokens** are shown to random workers again until the end of the run.
+- A ring publishes at most 16 keys and keeps a retired one for the longest life of any token, an hour. So that many
+  rotations fit into minutes, the run drops each retired key with `flex keys revoke` 63 s after it retired, when no good
+  caller can hold a 60 s token of it.
+
+It does not show: more than one machine; a partition in which even the connect fails (the proxies accept, then are
+silent); a store that fails over to a replica that lost writes (the property tests of the feed do).
+"""
+
+
+def page(results: Results, *, picture: bool) -> str:
+    """Spell the page in Markdown."""
+    found = checks(results)
+    held = all(check.held for check in found)
+    parts = [
+        _INTRO,
+        _about(results.about),
+        f"**{'Everything held.' if held else 'Not everything held.'}**\n",
+        _table(found),
+    ]
+    if picture and results.soak is not None:
+        parts.append("![Latency, staleness and reach over time, with every event](soak.png)\n")
+    if results.soak is not None:
+        parts += [_reach(results.soak), _calls(results.soak), _faults(results.soak), _problems(results.soak)]
+    return "\n".join([part for part in parts if part] + [_MEANING])
+
+
+def _about(about: About) -> str:
+    clocks = ", ".join(f"host {host} {by:+d} s" for host, by in about.clocks.items())
+    wrong = f"clocks wrong by {clocks}" if any(about.clocks.values()) else "clocks right (libfaketime is not installed)"
+    return (
+        f"{about.date}, {about.machine}. {about.seconds:.0f} s, {about.rate:g} calls/s to each host by {about.clients} "
+        f"clients, {wrong}, seed {about.seed}{', short form' if about.quick else ''}.\n"
+    )
+
+
+def _table(found: list[Check]) -> str:
+    rows = [f"| {check.promise} | {'yes' if check.held else '**no**'} | {check.found} |" for check in found]
+    return "\n".join(["| promise | held | found |", "|---|---|---|", *rows, ""])
+
+
+def _reach(soak: Soak) -> str:
+    rows = [
+        "## Reach of revocations",
+        "",
+        "| kind | where | workers asked | p50 ms | p99 ms | longest ms |",
+        "|---|---|---|---|---|---|",
+    ]
+    kinds = sorted({one.kind for one in soak.reaches if one.kind != "ghost"})
+    for kind in kinds:
+        of_kind = [one for one in soak.reaches if one.kind == kind]
+        clear = undisturbed(of_kind, BOUND_S)
+        disturbed = [one for one in of_kind if one not in clear]
+        for where, found in (("reaches the store", clear), ("in an outage", disturbed)):
+            if figures := reach_figures(found):
+                p50, p99, longest = figures
+                rows.append(f"| {kind} | {where} | {len(found):,} | {p50:.1f} | {p99:.1f} | {longest:,.1f} |")
+    return "\n".join([*rows, ""]) if kinds else ""
+
+
+def _calls(soak: Soak) -> str:
+    figures = ", ".join(f"{name} {value:g} ms" for name, value in soak.latency_ms.items())
+    told = Counter(f"{one.host}: {one.reason}" for one in soak.failures)
+    lines = ["## Good calls", "", f"Latency from when a call was due: {figures}.", ""]
+    lines += [f"- {count} × {reason}" for reason, count in told.most_common(20)]
+    return "\n".join([*lines, ""])
+
+
+def _faults(soak: Soak) -> str:
+    rows = ["## What was done", "", "| event | times |", "|---|---|"]
+    rows += [f"| planned rotation | {soak.planned} |", f"| emergency rotation | {soak.emergencies} |"]
+    rows += [f"| retired key dropped by `flex keys revoke` | {soak.dropped} |"]
+    rows += [f"| {kind} | {count} |" for kind, count in sorted(soak.faults.items())]
+    told = Counter(mark.what[:160] for mark in soak.marks if mark.kind == "refused")
+    rows += ["", "Refused meanwhile (commands are tried again):", ""] if told else []
+    rows += [f"- {count} × {refusal}" for refusal, count in told.most_common(10)]
+    return "\n".join([*rows, ""])
+
+
+def _problems(soak: Soak) -> str:
+    late = [one for one in soak.reaches if one.late]
+    lines = [
+        f"- {one.kind} at {one.host}/{one.worker}: acknowledged at {one.acked_at:.2f} s, served at "
+        f"{one.last_served_at}, due {one.due:.2f} s, refused in the end: {one.refused}"
+        for one in late[:20]
+    ]
+    lines += [f"- {line[:300]}" for line in soak.server_faults[:20]]
+    return "\n".join(["## What did not hold", "", *lines, ""]) if lines else ""
