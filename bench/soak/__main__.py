@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from bench.children import NotReadyError
+from bench.floods import runner as floods
 from bench.instance import ROOT
 from bench.machine import description
 from bench.soak import disconnects, picture, report, results, runner
@@ -117,6 +118,9 @@ async def run(options: Options) -> Results:
         with shown("disconnects") as tell, tempfile.TemporaryDirectory(prefix="flex-soak-") as folder:
             proof = await disconnects.prove(Path(folder), options.disconnects, seed=options.seed, tell=tell)
             found = msgspec.structs.replace(found, disconnects=proof)
+    if "floods" in options.parts:
+        with shown("floods") as tell:
+            found = msgspec.structs.replace(found, floods=await floods.run(options.flood, tell))
     return found
 
 

@@ -6,6 +6,8 @@ keeps what was sent and delivers it when it ends, as TCP does; only a connect su
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -59,6 +61,7 @@ class Proxy:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # an aborted transport closes in the next turn of the loop
 
     def way(self, party: str = "") -> Way:
         """One party's way."""
@@ -82,7 +85,7 @@ class Proxy:
         """Reset the connections of one party that are there now; gives how many."""
         writers = list(self.way(party).writers)
         for writer in writers:
-            writer.transport.abort()
+            _abort(writer)
         return len(writers)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -100,7 +103,7 @@ class Proxy:
     async def _serve(self, way: Way, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         way.n_connections += 1
         if way.fault is Fault.REFUSE:
-            writer.transport.abort()
+            _abort(writer)
             return
         if way.fault is Fault.ERRORS:
             await reader.read(CHUNK)
@@ -118,6 +121,15 @@ class Proxy:
             way.writers -= {writer, back}
             writer.transport.abort()
             back.transport.abort()
+
+
+def _abort(writer: asyncio.StreamWriter) -> None:
+    """End a connection with a reset instead of a polite end."""
+    end: socket.socket | None = writer.get_extra_info("socket")
+    if end is not None:
+        with contextlib.suppress(OSError):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 async def _pump(way: Way, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from bench.floods.runner import Floods
 from bench.soak.results import About, Check, Results, Soak, checks, reach_figures, undisturbed
 from bench.soak.timeline import BOUND_S
 
@@ -47,6 +48,8 @@ def page(results: Results, *, picture: bool) -> str:
         parts.append("![Latency, staleness and reach over time, with every event](soak.png)\n")
     if results.soak is not None:
         parts += [_reach(results.soak), _calls(results.soak), _faults(results.soak), _problems(results.soak)]
+    if results.floods is not None:
+        parts.append(_floods(results.floods))
     return "\n".join([part for part in parts if part] + [_MEANING])
 
 
@@ -99,6 +102,26 @@ def _faults(soak: Soak) -> str:
     told = Counter(mark.what[:160] for mark in soak.marks if mark.kind == "refused")
     rows += ["", "Refused meanwhile (commands are tried again):", ""] if told else []
     rows += [f"- {count} × {refusal}" for refusal, count in told.most_common(10)]
+    return "\n".join([*rows, ""])
+
+
+def _floods(floods: Floods) -> str:
+    rows = [
+        "## Floods",
+        "",
+        "One model server, one worker, good calls at 100/s beside each flood; at best twice the idle p99.",
+        "",
+        "| flood | bad tokens | a second | answers | good p50 ms | good p99 ms | of idle p99 | fetches of keys | MiB |",
+        "|---|---|---|---|---|---|---|---|---|",
+        f"| none | | | | {floods.idle_p50_ms:.2f} | {floods.idle_p99_ms:.2f} | 1 | | {floods.rss_mib:.1f} |",
+    ]
+    for flood in floods.floods:
+        answers = ", ".join(f"{count:,} × {status}" for status, count in sorted(flood.statuses.items()))
+        rows.append(
+            f"| {flood.kind} | {flood.n:,} | {flood.n / flood.seconds:,.0f} | {answers} | {flood.good_p50_ms:.2f} | "
+            f"{flood.good_p99_ms:.2f} | {flood.good_p99_ms / floods.idle_p99_ms:.1f} | {flood.fetches} | "
+            f"{flood.rss_mib:.1f} |"
+        )
     return "\n".join([*rows, ""])
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from bench.floods.runner import MAX_GROWTH_MIB, Floods
 from bench.soak.disconnects import DisconnectProof
 from bench.soak.policy import Flip
 from bench.soak.timeline import Failure, Mark, Outage, Second, Staleness
@@ -53,6 +54,7 @@ class Results(msgspec.Struct, frozen=True):
     about: About
     soak: Soak | None = None
     disconnects: DisconnectProof | None = None
+    floods: Floods | None = None
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -96,7 +98,33 @@ def checks(results: Results) -> list[Check]:
             f"{proof.n_disconnects:,} disconnects, {proof.n_restarts} restarts of the store"
         )
         found.append(Check("no revocation missed over disconnects and restarts", proof.held, told))
+    if results.floods is not None:
+        found += flood_checks(results.floods)
     return found
+
+
+def flood_checks(floods: Floods) -> list[Check]:
+    """Judge the floods. How slow good calls get is told, not judged: it depends on who else is on the machine."""
+    every, sent = floods.floods, sum(flood.n for flood in floods.floods)
+    wrong = {flood.kind: flood.wrong for flood in every if flood.wrong or flood.broken}
+    failed = {flood.kind: flood.good_failed for flood in every if flood.good_failed}
+    growth_mib = max(flood.rss_mib for flood in every) - floods.rss_mib
+    return [
+        Check(
+            "a flood makes at most one fetch of the keys in 30 s",
+            floods.fetches <= floods.allowed_fetches,
+            f"{floods.fetches} in {floods.seconds:.0f} s",
+        ),
+        Check(
+            "bad tokens get 401, 429 or 503", not wrong and sent > 0, f"{sent:,} bad tokens; others: {wrong or 'none'}"
+        ),
+        Check("good calls beside a flood are answered", not failed, f"failed: {failed or 'none'}"),
+        Check(
+            "memory stays flat in a flood",
+            growth_mib <= MAX_GROWTH_MIB,
+            f"{growth_mib:+.1f} MiB on {floods.rss_mib:.1f}; at most {MAX_GROWTH_MIB:g}",
+        ),
+    ]
 
 
 def soak_checks(soak: Soak) -> list[Check]:

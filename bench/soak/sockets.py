@@ -28,9 +28,9 @@ def owner(inode: str, pids: Iterable[int]) -> int | None:
     wanted = f"socket:[{inode}]"
     for pid in pids:
         with contextlib.suppress(OSError):
-            for entry in os.scandir(f"/proc/{pid}/fd"):
+            for number in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208 - hundreds of them, for each connection
                 with contextlib.suppress(OSError):
-                    if os.readlink(entry) == wanted:  # noqa: PTH115 - hundreds of them, for each connection
+                    if os.readlink(f"/proc/{pid}/fd/{number}") == wanted:  # noqa: PTH115 - as above
                         return pid
     return None
 
