@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
@@ -12,13 +12,20 @@ from redis.asyncio import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from auth_server.endpoints import health
+from auth_server.endpoints.admin import AdminRoute, admin_api
+from auth_server.endpoints.admin_guard import AdminGuard
+from auth_server.endpoints.client_requests import ClientRequests
 from auth_server.endpoints.description import docs_endpoint, openapi_endpoint
 from auth_server.endpoints.discovery import jwks_endpoint, metadata_endpoint
 from auth_server.endpoints.health import MetricsEndpoint, ReadyEndpoint
+from auth_server.endpoints.introspect import IntrospectEndpoint
+from auth_server.endpoints.revocations import AdminRevocations
+from auth_server.endpoints.revoke import RevokeEndpoint
 from auth_server.endpoints.token import TokenEndpoint
 from auth_server.keyring.changes import explanation
 from auth_server.keyring.folder import KeysFolder
 from auth_server.keyring.policy import ring_policy
+from auth_server.keyring.ring import KeyState
 from auth_server.keyring.signer import Signer
 from auth_server.keyring.signing_queue import SigningQueue
 from auth_server.oauth.server import TokenPolicy, TokenRules
@@ -27,18 +34,25 @@ from auth_server.settings import AuthSettings
 from auth_server.stores.client_cache import ClientCache
 from auth_server.stores.client_secrets import Pepper, load_pepper
 from auth_server.stores.clients import Clients
-from shared import events
-from shared.embedded_store import EmbeddedStore, EmbeddedStoreError
+from auth_server.stores.revocations import Revocations
+from shared import background, events
+from shared.access_token import LEEWAY_S
+from shared.embedded_store import EmbeddedStoreError
 from shared.errors import AppError
-from shared.events import Event
 from shared.http import HotRoute, HttpEdge
+from shared.revocations.feed_key import FeedKey, load_or_create_feed_key
+from shared.revocations.follower import FeedFollower
+from shared.revocations.notices import to_events
+from shared.revocations.revoked import RevokedSet
+from shared.revocations.writer import RevocationFeed
 from shared.settings import SettingsError
-from shared.store import StoreRefusedError, attach, connect, keep, store_errors
+from shared.store import StoreRefusedError, connect, embedded_store, store_errors
 from shared.telemetry import SIGNING_QUEUE
 
 Clock = Callable[[], float]
 _FIRST_FOLLOWING_S = 1.0
 _GAUGE_EVERY_S = 1.0
+_SIGNING = frozenset({KeyState.STANDBY, KeyState.ACTIVE})
 
 
 def create_app() -> "AuthServer":
@@ -88,9 +102,9 @@ async def running(settings: AuthSettings, *, clock: Clock = time.time) -> AsyncI
     keys_unavailable if there is no key ring to be trusted, conflict or StoreRefusedError if the store must not be
     served, EmbeddedStoreError if the embedded one can't run.
     """
-    signer, pepper = await asyncio.to_thread(_open_keys, settings, clock)
+    signer, pepper, feed_key = await asyncio.to_thread(_open_keys, settings, clock)
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(_embedded_store(settings))
+        await stack.enter_async_context(embedded_store(settings))
         store, feed = connect(settings), connect(settings)
         stack.push_async_callback(store.aclose)
         stack.push_async_callback(feed.aclose)
@@ -104,36 +118,36 @@ async def running(settings: AuthSettings, *, clock: Clock = time.time) -> AsyncI
             signer=signer,
             signing=SigningQueue(signer),
             preparation=Preparation(settings, clients, pepper, clock),
+            revocations=_revocations(settings, store, feed_key, clock),
         )
         prepared = await parts.preparation.at_once(store)
         work = [parts.cache.follow(), signer.watch(), parts.count(), parts.preparation.later(store)]
-        stack.push_async_callback(_cancel, [_background(each) for each in work])
+        work += [parts.revocations.feed.keep_beating(), parts.revocations.follower.follow()]
+        stack.push_async_callback(background.stop, [background.start(each) for each in work])
         if prepared:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(parts.cache.wait_until_following(), _FIRST_FOLLOWING_S)
+                async with asyncio.timeout(_FIRST_FOLLOWING_S):
+                    await parts.cache.wait_until_following()
+                    await parts.revocations.follower.wait_until_following()
         yield parts.edge()
 
 
-@contextlib.asynccontextmanager
-async def _embedded_store(settings: AuthSettings) -> AsyncIterator[None]:
-    """Hold the embedded store, if that is the one in use, and start it again whenever it dies."""
-    if settings.redis_url:
-        yield
-        return
-    embedded = EmbeddedStore(settings.var_dir)
-    await attach(embedded)
-    keeper = _background(keep(embedded))
-    try:
-        yield
-    finally:
-        await _cancel([keeper])
-        await asyncio.to_thread(embedded.release)
-
-
-def _open_keys(settings: AuthSettings, clock: Clock) -> tuple[Signer, Pepper]:
+def _open_keys(settings: AuthSettings, clock: Clock) -> tuple[Signer, Pepper, FeedKey]:
     folder, policy = KeysFolder(settings.keys_dir, settings.keys_passphrase_file), ring_policy(settings)
     folder.ensure(clock(), policy)
-    return Signer.open(folder, policy, issuer=settings.issuer, clock=clock), load_pepper(settings.keys_dir)
+    signer = Signer.open(folder, policy, issuer=settings.issuer, clock=clock)
+    return signer, load_pepper(settings.keys_dir), load_or_create_feed_key(settings.feed_key_file)
+
+
+def _revocations(settings: AuthSettings, store: Redis, feed_key: FeedKey, clock: Clock) -> Revocations:
+    life_s = ring_policy(settings).ttl_s
+    revoked = RevokedSet(life_s, LEEWAY_S)
+    return Revocations(
+        feed=RevocationFeed(store, feed_key, clock=clock, max_token_life_s=life_s, leeway_s=LEEWAY_S, notify=to_events),
+        follower=FeedFollower(lambda: connect(settings), feed_key, revoked, clock=clock, notify=to_events),
+        revoked=revoked,
+        limit_s=settings.require_fresh_revocations_s,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,11 +162,13 @@ class _Parts:
     signer: Signer
     signing: SigningQueue
     preparation: Preparation
+    revocations: Revocations
 
     async def count(self) -> None:
-        """Publish how many signatures are waited for, once a second."""
+        """Publish how many signatures are waited for and how old the revocations are, once a second."""
         while True:
             SIGNING_QUEUE.set(self.signing.n_waiting)
+            self.revocations.measure()
             await asyncio.sleep(_GAUGE_EVERY_S)
 
     def check_ready(self) -> None:
@@ -178,14 +194,19 @@ class _Parts:
     def edge(self) -> HttpEdge:
         """Wire the endpoints: exact paths that are called often or must answer under load are hot."""
         issuer = self.settings.issuer
-        token = TokenEndpoint(
-            rules=TokenRules(TokenPolicy(issuer, self.settings.resource, self.settings.access_token_ttl_s)),
-            clients=self.cache,
-            pepper=self.pepper,
-            signing=self.signing,
-            clock=self.clock,
-            check_ready=self.preparation.check,
+        requests = ClientRequests(
+            clients=self.cache, pepper=self.pepper, clock=self.clock, check_ready=self.preparation.check
         )
+        rules = TokenRules(TokenPolicy(issuer, self.settings.resource, self.settings.access_token_ttl_s))
+        keys, revocations = self.signer, self.revocations
+        posted: dict[str, ASGIApp] = {
+            "/oauth2/token": TokenEndpoint(requests=requests, rules=rules, signing=self.signing),
+            "/oauth2/revoke": RevokeEndpoint(requests=requests, keys=keys, issuer=issuer, revocations=revocations),
+            "/oauth2/introspect": IntrospectEndpoint(
+                requests=requests, keys=keys, issuer=issuer, revocations=revocations
+            ),
+        }
+        admin = self.admin_routes()
         metadata = metadata_endpoint(self.settings)
         readable: dict[str, ASGIApp] = {
             "/.well-known/jwks.json": jwks_endpoint(self.signer, self.settings),
@@ -194,12 +215,28 @@ class _Parts:
             "/health/live": health.live,
             "/health/ready": ReadyEndpoint(self.check_ready, self.check_store, clock=self.clock),
             "/metrics": MetricsEndpoint(self.settings.metrics_networks),
-            "/openapi.json": openapi_endpoint(issuer),
-            "/docs": docs_endpoint(issuer),
+            "/openapi.json": openapi_endpoint(issuer, admin),
+            "/docs": docs_endpoint(issuer, admin),
         }
         hot = {(method, path): HotRoute(app, path) for path, app in readable.items() for method in ("GET", "HEAD")}
-        hot["POST", "/oauth2/token"] = HotRoute(token, "/oauth2/token")
-        return HttpEdge(_others(hot), hot=hot, log_access=self.settings.log_access == "1")
+        hot |= {("POST", path): HotRoute(app, path) for path, app in posted.items()}
+        guard = AdminGuard(self.signer, self.revocations, issuer=issuer, clock=self.clock)
+        router = admin_api(admin, guard, clock=self.clock, otherwise=_others(hot))
+        return HttpEdge(router, hot=hot, log_access=self.settings.log_access == "1")
+
+    def admin_routes(self) -> tuple[AdminRoute, ...]:
+        """Everything of the admin API."""
+        revocations = AdminRevocations(
+            self.revocations,
+            self.signer,
+            issuer=self.settings.issuer,
+            signs=self._signs,
+            life_s=ring_policy(self.settings).ttl_s,
+        )
+        return revocations.routes()
+
+    def _signs(self, kid: str) -> bool:
+        return any(key.kid == kid and key.state in _SIGNING for key in self.signer.ring.keys)
 
 
 def _others(hot: dict[tuple[str, str], HotRoute]) -> ASGIApp:
@@ -214,22 +251,3 @@ def _others(hot: dict[tuple[str, str], HotRoute]) -> ASGIApp:
         raise AppError("not_found", "There is nothing at this address.")
 
     return refuse
-
-
-def _background(work: Coroutine[object, object, None]) -> asyncio.Task[None]:
-    task = asyncio.create_task(work)
-    task.add_done_callback(_tell_end)
-    return task
-
-
-def _tell_end(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        events.emit(Event.INTERNAL_ERROR, reason=type(error).__name__, where="background")
-
-
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
-    pending = set(tasks)
-    while pending:  # redis-py may lose a cancellation that comes together with a reply
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=0.5)

@@ -17,10 +17,13 @@ from auth_server.records import Client, ClientSecret
 from auth_server.settings import DEMO_FILE
 from auth_server.stores.client_secrets import new_secret
 from auth_server.stores.clients import Page
+from auth_server.stores.endings import end_tokens_of_client
+from auth_server.stores.revocations import note_written
 from cli import clients_output as output
 from cli.session import Session, with_clients
 from shared.errors import AppError
 from shared.events import Event, emit
+from shared.revocations.entries import client_revoked
 
 app = typer.Typer(
     name="client", help="Clients: the services that may get tokens, their scopes and secrets.", no_args_is_help=True
@@ -95,31 +98,41 @@ def rotate_secret(
     client_id: ClientId,
     *,
     overlap: Annotated[
-        str, typer.Option("--overlap", help="How long the old secret stays good (90s, 15m, 24h, 7d; 0: it ends now).")
-    ] = "24h",
+        str,
+        typer.Option("--overlap", help="How long the old secret stays good (90s, 15m, 24h, 7d; 0: it ends now) [24h]."),
+    ] = "",
+    compromised: Annotated[
+        bool, typer.Option("--compromised", help="Somebody else has the secret: end all old ones and all tokens now.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Give a client a new secret and print it, once; the old one stays good for the overlap."""
-    overlap_s = _duration(overlap)
+    if compromised and overlap not in {"", "0"}:
+        raise typer.BadParameter("a compromised secret has no overlap")
+    overlap_s = 0 if compromised else _duration(overlap or "24h")
 
     async def work(session: Session) -> None:
         secret, now = new_secret(), time.time()
         made = ClientSecret(secret_hash=session.pepper.secret_hash(secret.reveal()), created_at=now)
         await session.clients.add_secret(client_id, made, previous_end_at=now + overlap_s)
-        emit(Event.CLIENT_SECRET_ROTATED, client_id=client_id, overlap_s=overlap_s)
+        emit(Event.CLIENT_SECRET_ROTATED, client_id=client_id, overlap_s=overlap_s, compromised=compromised)
         preparation.follow_rotation(session.settings.var_dir / DEMO_FILE, client_id, secret)
+        # The secret first: if the tokens can't be ended now, it must not be lost as well.
         output.print_secret(await _get(session, client_id), secret, session.settings, as_json=as_json)
+        if compromised:
+            await _end_tokens(session, client_id, "secret_compromised")
 
     with_clients(work)
 
 
 @app.command(epilog="Example: flex client disable scoring-4f9c2a17b3d1")
 def disable(client_id: ClientId, *, as_json: Json = False) -> None:
-    """Let a client get no more tokens, at once; tokens that it holds end by themselves."""
+    """Let a client get no more tokens, and end those that it holds, at once."""
 
     async def work(session: Session) -> Client:
         await session.clients.disable(client_id, time.time())
         emit(Event.CLIENT_DISABLED, client_id=client_id)
+        await _end_tokens(session, client_id, "client_disabled")
         return await _get(session, client_id)
 
     output.print_client(with_clients(work), time.time(), as_json=as_json)
@@ -127,7 +140,7 @@ def disable(client_id: ClientId, *, as_json: Json = False) -> None:
 
 @app.command(epilog="Example: flex client enable scoring-4f9c2a17b3d1")
 def enable(client_id: ClientId, *, as_json: Json = False) -> None:
-    """Take a disablement back."""
+    """Take a disablement back; the tokens that it ended stay ended."""
 
     async def work(session: Session) -> Client:
         await session.clients.enable(client_id)
@@ -144,7 +157,7 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask (nor is anybody asked without a terminal).")] = False,
     as_json: Json = False,
 ) -> None:
-    """Forget a client and its secrets for ever."""
+    """Forget a client and its secrets for ever, and end its tokens."""
     if not yes and sys.stdin.isatty():
         typer.confirm(f"Delete {client_id}?", abort=True, err=True)
 
@@ -152,9 +165,15 @@ def delete(
         await session.clients.delete(client_id)
         emit(Event.CLIENT_DELETED, client_id=client_id)
         preparation.follow_deletion(session.settings.var_dir / DEMO_FILE, client_id)
+        await _end_tokens(session, client_id, "client_deleted")
 
     with_clients(work)
     output.print_deleted(client_id, as_json=as_json)
+
+
+async def _end_tokens(session: Session, client_id: str, reason: str) -> None:
+    position = await end_tokens_of_client(session.feed, client_id, time.time)
+    note_written(client_revoked(client_id, time.time()), position, by="operator", reason=reason)
 
 
 async def _get(session: Session, client_id: str) -> Client:

@@ -20,10 +20,10 @@ ERRORS_HEAD = """# Errors
 
 Generated from the error catalogue by `make docs`; do not edit.
 
-Every error is `application/json`. The token endpoint answers in the form of RFC 6749 section 5.2 (`error`,
-`error_description`); everything else has `error` (one sentence) and the members of RFC 9457, where `type` is
-`urn:flex:error:<code>` and `instance` is the request id that the log knows. `errors` has one entry for each wrong
-field, with an RFC 6901 pointer.
+Every error is `application/json`. The token, revocation and introspection endpoints answer in the form of RFC 6749
+section 5.2 (`error`, `error_description`); everything else has `error` (one sentence) and the members of RFC 9457,
+where `type` is `urn:flex:error:<code>` and `instance` is the request id that the log knows. `errors` has one entry for
+each wrong field, with an RFC 6901 pointer.
 
 """
 DOCS = Path(__file__).parents[1] / "docs"

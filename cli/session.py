@@ -4,18 +4,26 @@ import asyncio
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from redis.asyncio import Redis
+
 from auth_server.keyring.changes import explanation
+from auth_server.keyring.policy import LONGEST_TTL_S
 from auth_server.stores.client_secrets import Pepper, load_pepper
 from auth_server.stores.clients import Clients
 from cli.output import fail, one_line_errors
 from shared import events
+from shared.access_token import LEEWAY_S
 from shared.embedded_store import EmbeddedStoreError
 from shared.errors import AppError
+from shared.revocations.feed_key import load_or_create_feed_key
+from shared.revocations.notices import to_events
+from shared.revocations.writer import RevocationFeed
 from shared.settings import Settings
 from shared.store import StoreRefusedError, open_store
 
@@ -30,6 +38,7 @@ class Session:
     settings: Settings
     clients: Clients
     pepper: Pepper
+    feed: RevocationFeed
 
 
 @contextlib.contextmanager
@@ -38,7 +47,7 @@ def reported() -> Iterator[Settings]:
     with one_line_errors():
         settings = Settings.read()
         try:
-            with _events_in_file(settings.var_dir):
+            with events_in_file(settings.var_dir):
                 yield settings
         except AppError as refusal:
             fail(explanation(refusal))
@@ -54,15 +63,26 @@ def with_clients(work: Callable[[Session], Awaitable[T]]) -> T:
         async with open_store(settings) as store:
             clients = Clients(store)
             await clients.claim_pepper(pepper.fingerprint)
-            return await work(Session(settings, clients, pepper))
+            return await work(Session(settings, clients, pepper, _feed(settings, store)))
 
     with reported() as settings:
         return asyncio.run(attached(settings))
     raise AssertionError("reported() ends the command where it does not return")
 
 
+def _feed(settings: Settings, store: Redis) -> RevocationFeed:
+    return RevocationFeed(
+        store,
+        load_or_create_feed_key(settings.feed_key_file),
+        clock=time.time,
+        max_token_life_s=LONGEST_TTL_S,
+        leeway_s=LEEWAY_S,
+        notify=to_events,
+    )
+
+
 @contextlib.contextmanager
-def _events_in_file(var_dir: Path) -> Iterator[None]:
+def events_in_file(var_dir: Path) -> Iterator[None]:
     """Standard output belongs to the result; where the var folder can't be written, events go to standard error."""
     with contextlib.ExitStack() as stack:
         stream = sys.stderr

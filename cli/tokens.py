@@ -15,15 +15,16 @@ from rich.table import Table
 
 from auth_server.preparation import DemoFile
 from auth_server.settings import DEMO_FILE
-from cli.output import fail, one_line, one_line_errors, print_json
+from cli import token_revocations
+from cli.output import fail, one_line, one_line_errors, print_json, sentence_of
 from shared import base64url
-from shared.access_token import TokenRefused, verify_access_token
+from shared.access_token import AccessToken, TokenRefused, verify_access_token
 from shared.key_sets import MAX_BODY_BYTES, KeySetRefused, StaticKeySet, parse_key_set
 from shared.secret import Secret
 from shared.settings import Settings
 from shared.strict_json import decode_object
 
-app = typer.Typer(name="token", help="Access tokens: get one, or see what one says.", no_args_is_help=True)
+app = typer.Typer(name="token", help="Access tokens: get one, see what one says, end some early.", no_args_is_help=True)
 
 SECRET_VARIABLE = "FLEX_CLIENT_SECRET"  # noqa: S105
 _TIMEOUT_S = 10.0
@@ -32,9 +33,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 class Inspection(msgspec.Struct, frozen=True):
-    """What a token says. ``verified`` None: nobody could check; ``problem``: why not, or what is wrong with it."""
+    """What a token says. ``verified``, ``revoked`` None: nobody could check; ``problem``: why not, or what is wrong."""
 
     verified: bool | None
+    revoked: bool | None
     problem: str
     header: dict[str, Any]
     claims: dict[str, Any]
@@ -76,7 +78,8 @@ def inspect(
     offline: Annotated[bool, typer.Option("--offline", help="Do not fetch the issuer's keys; verify nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Decode a token here and verify it with the keys of the configured issuer, if they can be read.
+    """Decode a token here, verify it with the keys of the configured issuer if they can be read, and see whether it is
+    revoked if this installation's store has the revocation feed.
 
     The token is sent nowhere. Exit code 1 if it is not a JWT, or was checked and found wanting.
     """
@@ -88,8 +91,41 @@ def inspect(
             print_json(seen)
         else:
             _print_inspection(seen)
-        if seen.verified is False:
+        if seen.verified is False or seen.revoked:
             raise typer.Exit(1)
+
+
+@app.command(epilog="Example: flex token revoke --client scoring-4f9c2a17b3d1   (or: flex token revoke - < token.txt)")
+def revoke(
+    token: Annotated[
+        str, typer.Argument(metavar="TOKEN|-", help="One token, or - to read it from standard input.")
+    ] = "",
+    *,
+    jti: Annotated[str, typer.Option("--jti", help="One token by its id.")] = "",
+    client: Annotated[str, typer.Option("--client", help="All tokens of a client until now.")] = "",
+    subject: Annotated[str, typer.Option("--subject", help="All tokens about a subject until now.")] = "",
+    grant: Annotated[str, typer.Option("--grant", help="All tokens of a grant until now.")] = "",
+    api_key: Annotated[str, typer.Option("--api-key", help="All tokens of an API key until now.")] = "",
+    as_json: Json = False,
+) -> None:
+    """End tokens early, at every verifier; prints where that stands in the revocation feed.
+
+    New tokens are not touched: to keep a client from getting more, disable it.
+    """
+    asked = {"token": token, "jti": jti, "client": client, "subject": subject, "grant": grant, "api_key": api_key}
+    named = [(kind, value) for kind, value in asked.items() if value]
+    if len(named) != 1:
+        raise typer.BadParameter("name one: a token, --jti, --client, --subject, --grant or --api-key")
+    kind, value = named[0]
+    if value == "-" and kind == "token":
+        value = sys.stdin.read().strip()
+    done = token_revocations.revoke(kind, value)
+    if as_json:
+        print_json(done)
+    else:
+        typer.echo(
+            f"Revoked {done.kind.replace('_', ' ')} {one_line(done.value)} (number {done.sequence} in the feed)."
+        )
 
 
 def _credentials(settings: Settings, client_id: str, secret_file: Path | None) -> tuple[str, Secret]:
@@ -123,29 +159,40 @@ def _inspect(raw_token: str, settings: Settings, *, offline: bool) -> Inspection
         header, claims = (decode_object(base64url.decode(part.encode())) for part in parts[:2])
     except (ValueError, RecursionError):
         fail("this is not a JWT.")
-    verified, problem = _verify(raw_token, settings, claims) if not offline else (None, "not asked for")
+    verified, revoked, problem = _check(raw_token, settings, claims) if not offline else (None, None, "not asked for")
     expiry = claims.get("exp")
     expires_in_s = round(expiry - time.time(), 1) if isinstance(expiry, int | float) else None
-    return Inspection(verified, problem, header, claims, expires_in_s)
+    return Inspection(verified, revoked, problem, header, claims, expires_in_s)
 
 
-def _verify(raw_token: str, settings: Settings, claims: dict[str, Any]) -> tuple[bool | None, str]:
+def _check(raw_token: str, settings: Settings, claims: dict[str, Any]) -> tuple[bool | None, bool | None, str]:
+    token, verified, problem = _verify(raw_token, settings, claims)
+    if token is None:
+        return verified, None, problem
+    try:
+        reason = token_revocations.why_revoked(settings, token)
+    except Exception as unknown:  # noqa: BLE001 - whatever keeps us from knowing is said, and the rest is shown
+        return True, None, f"it can't be seen whether it is revoked: {sentence_of(unknown)}"
+    return True, reason is not None, reason or ""
+
+
+def _verify(raw_token: str, settings: Settings, claims: dict[str, Any]) -> tuple[AccessToken | None, bool | None, str]:
     """Check with the configured issuer's keys: never with those of whoever the token names."""
     try:
         metadata = _get(f"{settings.issuer}/.well-known/oauth-authorization-server")
         if metadata.get("issuer") != settings.issuer:
-            return None, "the issuer's metadata is another issuer's"
+            return None, None, "the issuer's metadata is another issuer's"
         body = _get_bytes(str(metadata["jwks_uri"]))
         keys = StaticKeySet(parse_key_set(body, settings.issuer))
     except (httpx.HTTPError, KeySetRefused, ValueError, LookupError) as error:
-        return None, f"the keys of {settings.issuer} can't be read ({type(error).__name__})"
+        return None, None, f"the keys of {settings.issuer} can't be read ({type(error).__name__})"
     audience = claims.get("aud")
     expected = audience if isinstance(audience, str) else settings.resource
     try:
-        verify_access_token(raw_token, keys, issuer=settings.issuer, audience=expected, now=time.time())
+        token = verify_access_token(raw_token, keys, issuer=settings.issuer, audience=expected, now=time.time())
     except TokenRefused as refused:
-        return False, refused.reason
-    return True, ""
+        return None, False, refused.reason
+    return token, True, ""
 
 
 def _get(url: str) -> dict[str, Any]:
@@ -162,8 +209,11 @@ def _get_bytes(url: str) -> bytes:
 
 def _print_inspection(seen: Inspection) -> None:
     console = Console()
-    if seen.verified:
+    if seen.revoked:
+        console.print(f"[red]revoked[/red]: {one_line(seen.problem)}")
+    elif seen.verified:
         console.print("[green]verified[/green]: signed by the issuer's key, in time")
+        console.print(f"[yellow]{one_line(seen.problem)}[/yellow]" if seen.problem else "not revoked")
     elif seen.verified is None:
         console.print(f"[yellow]not verified[/yellow]: {one_line(seen.problem)}")
     else:

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from dataclasses import dataclass
 
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Scope
@@ -17,19 +18,23 @@ from model_server.endpoints.batch import batch
 from model_server.endpoints.profile import profile
 from model_server.endpoints.resource import Resource, nothing_here
 from model_server.endpoints.work_pool import WorkPool
+from model_server.key_proofs import KeyProofs, verifier_id
 from model_server.remote_keys import RemoteKeys
+from model_server.revocations import Revocations, seconds
 from model_server.settings import ModelSettings
-from shared import events
+from model_server.store_link import StoreLink
+from shared import background, events
 from shared.access_token import KeySet
 from shared.events import Event
 from shared.http import HotRoute, HttpEdge
-from shared.serve import DRAINING
+from shared.revocations.policy import Freshness
+from shared.serve import DRAINING, worker_slot
 
 Attributes = Mapping[str, Attribute]
 # A batch in the pool keeps the interpreter for this long before the event loop gets its turn. Python's 5 ms are too
 # long beside calls of 0.1 ms: under a steady load of batches twice as many single predictions get through with 0.5 ms.
 SWITCH_INTERVAL_S = 0.0005
-FIRST_KEYS_WAIT_S = 3.0  # a little more than one fetch may take
+FIRST_WAIT_S = 3.0  # a little more than one fetch of the keys may take
 
 
 def create_app() -> ASGIApp:
@@ -45,7 +50,15 @@ def create_app() -> ASGIApp:
         clock=time.time,
     )
     keys.load_last_good()
-    return build_app(settings, load_attributes(settings), keys, clock=time.time)
+    return build_app(settings, load_attributes(settings), keys, clock=time.time, revocations=_revocations(settings))
+
+
+def _revocations(settings: ModelSettings) -> Revocations | None:
+    limit_s = settings.require_fresh_revocations_s
+    if not limit_s:
+        events.emit(Event.INSECURE_OPTION, option="FLEX_REQUIRE_FRESH_REVOCATIONS_S=0")
+        return None
+    return Revocations(limit_s=limit_s, snapshot=settings.revocations_file, clock=time.time)
 
 
 def load_attributes(settings: ModelSettings) -> Attributes:
@@ -59,18 +72,42 @@ def load_attributes(settings: ModelSettings) -> Attributes:
 
 
 def build_app(
-    settings: ModelSettings, attributes: Attributes, keys: KeySet | RemoteKeys, *, clock: Callable[[], float]
+    settings: ModelSettings,
+    attributes: Attributes,
+    keys: KeySet | RemoteKeys,
+    *,
+    clock: Callable[[], float],
+    revocations: Revocations | None = None,
 ) -> ASGIApp:
-    """Wire bearer check, endpoints and edge around given attributes and keys; ``clock`` gives UTC seconds."""
-    bearer = Bearer(keys, issuer=settings.issuer, audience=settings.resource, attributes=attributes, clock=clock)
+    """Wire bearer check, endpoints and edge around given attributes and keys; ``clock`` gives UTC seconds.
+
+    Without ``revocations`` nothing is followed, and no store is needed.
+    """
+    bearer = Bearer(
+        keys,
+        issuer=settings.issuer,
+        audience=settings.resource,
+        attributes=attributes,
+        clock=clock,
+        revocations=revocations,
+    )
+    proofs = _proofs(settings, keys, revocations, clock)
+
+    def keys_changed() -> None:
+        bearer.forget()
+        if proofs is not None:
+            proofs.wake()
+
     if isinstance(keys, RemoteKeys):
-        keys.on_change = bearer.forget
+        keys.on_change = keys_changed
+    if revocations is not None:
+        revocations.on_signing_key = lambda _kid: bearer.forget()
     pool = WorkPool(settings.batch_threads, settings.batch_queue, lambda: _ready_thread(attributes))
     router = Router(
-        routes=_routes(settings, attributes, bearer, pool, keys),
+        routes=_routes(settings, attributes, bearer, pool, _Standing(attributes, keys, revocations)),
         redirect_slashes=False,
         default=Resource(bearer, **dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"), nothing_here)),
-        lifespan=_lifespan(pool, keys),
+        lifespan=_Running(settings, pool, keys, revocations, proofs),
     )
     app: ASGIApp = HttpEdge(
         router,
@@ -79,6 +116,15 @@ def build_app(
         log_access=settings.log_access == "1",
     )
     return _with_cors(app, settings.cors_origins) if settings.cors_origins else app
+
+
+def _proofs(
+    settings: ModelSettings, keys: KeySet | RemoteKeys, revocations: Revocations | None, clock: Callable[[], float]
+) -> KeyProofs | None:
+    if revocations is None or not isinstance(keys, RemoteKeys):
+        return None
+    name = verifier_id(settings.model_port, worker_slot())
+    return KeyProofs(keys, revocations, issuer=settings.issuer, name=name, clock=clock)
 
 
 def _hot_routes(attributes: Attributes, bearer: Bearer, pool: WorkPool) -> dict[tuple[str, str], HotRoute]:
@@ -95,7 +141,7 @@ def _hot_routes(attributes: Attributes, bearer: Bearer, pool: WorkPool) -> dict[
 
 
 def _routes(
-    settings: ModelSettings, attributes: Attributes, bearer: Bearer, pool: WorkPool, keys: KeySet | RemoteKeys
+    settings: ModelSettings, attributes: Attributes, bearer: Bearer, pool: WorkPool, standing: "_Standing"
 ) -> list[Route]:
     api = openapi.document(settings.resource, settings.issuer, attributes)
     protected_resource = discovery.protected_resource(settings.resource, settings.issuer, attributes)
@@ -104,7 +150,7 @@ def _routes(
         "/v1/attributes/{id}": Resource(bearer, GET=attribute_endpoints.show_attribute(bearer, attributes)),
         "/v1/profile": Resource(bearer, POST=profile(bearer, attributes, pool)),
         "/health/live": Resource(GET=discovery.live),
-        "/health/ready": Resource(GET=discovery.ready(_missing(attributes, keys))),
+        "/health/ready": Resource(GET=discovery.ready(standing.missing, standing.feed)),
         "/metrics": Resource(GET=discovery.metrics(settings.metrics_networks)),
         "/openapi.json": Resource(GET=documentation.openapi_json(api)),
         "/docs": Resource(GET=documentation.docs_page(api)),
@@ -117,38 +163,69 @@ def _routes(
     return [Route(path, endpoint) for path, endpoint in shown.items()]
 
 
-def _missing(attributes: Attributes, keys: KeySet | RemoteKeys) -> Callable[[Scope], list[str]]:
-    def missing(scope: Scope) -> list[str]:
-        lacking = [] if attributes else ["no attribute is loaded"]
-        if isinstance(keys, RemoteKeys) and not keys.usable:
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What the readiness answer is made of."""
+
+    attributes: Attributes
+    keys: KeySet | RemoteKeys
+    revocations: Revocations | None
+
+    def missing(self, scope: Scope) -> list[str]:
+        lacking = [] if self.attributes else ["no attribute is loaded"]
+        if isinstance(self.keys, RemoteKeys) and not self.keys.usable:
             lacking.append("the issuer's keys were not fetched yet")
+        if self.revocations is not None and self.revocations.freshness is Freshness.REFUSE:
+            known, state = seconds(self.revocations.staleness_s), self.revocations.state
+            age = "nothing is known" if known is None else f"what is known is {known} s old"
+            lacking.append(f"{age} about revocations (the feed is {state})")
         if scope.get("state", {}).get(DRAINING):
             lacking.append("the server is stopping")
         return lacking
 
-    return missing
+    def feed(self) -> dict[str, object]:
+        if self.revocations is None:
+            return {"state": "off"}
+        return {"state": self.revocations.state, "staleness_s": seconds(self.revocations.staleness_s)}
 
 
-def _lifespan(
-    pool: WorkPool, keys: KeySet | RemoteKeys
-) -> Callable[[object], contextlib.AbstractAsyncContextManager[None]]:
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What runs beside the requests."""
+
+    settings: ModelSettings
+    pool: WorkPool
+    keys: KeySet | RemoteKeys
+    revocations: Revocations | None
+    proofs: KeyProofs | None
+
     @contextlib.asynccontextmanager
-    async def lifespan(_app: object) -> AsyncIterator[None]:
-        pool.start()
-        follower = None
-        if isinstance(keys, RemoteKeys):
-            follower = asyncio.create_task(keys.run())
-            await keys.wait_for_keys(FIRST_KEYS_WAIT_S)
-        try:
+    async def __call__(self, _app: object) -> AsyncIterator[None]:
+        self.pool.start()
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self.pool.close)
+            waits = []
+            if isinstance(self.keys, RemoteKeys):
+                _beside(stack, self.keys.run())
+                waits.append(self.keys.wait_for_keys(FIRST_WAIT_S))
+            if self.revocations is not None:
+                self._follow(self.revocations, stack)
+                waits.append(self.revocations.wait_until_known(FIRST_WAIT_S))
+            await asyncio.gather(*waits)
             yield
-        finally:
-            if follower is not None:
-                follower.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await follower
-            pool.close()
 
-    return lifespan
+    def _follow(self, revocations: Revocations, stack: contextlib.AsyncExitStack) -> None:
+        link = StoreLink(self.settings)
+        _beside(stack, link.run())
+        _beside(stack, revocations.run(link))
+        if self.proofs is not None:
+            stack.push_async_callback(self.proofs.leave, link)
+            _beside(stack, self.proofs.run(link))
+
+
+def _beside(stack: contextlib.AsyncExitStack, work: Coroutine[object, object, None]) -> None:
+    """Run a task until the stack is unwound."""
+    stack.push_async_callback(background.stop, [background.start(work)])
 
 
 def _ready_thread(attributes: Attributes) -> None:

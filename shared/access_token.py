@@ -8,6 +8,7 @@ PyJWT costs a serving process 0.1 s of start and 10 MiB.
 """
 
 import functools
+import sys
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -98,10 +99,11 @@ class _Claims(msgspec.Struct):
 
 
 def verify_access_token(
-    raw_token: bytes | str, keys: KeySet, *, issuer: str, audience: str, now: float, leeway_s: float = LEEWAY_S
+    raw_token: bytes | str, keys: KeySet, *, issuer: str, audience: str | None, now: float, leeway_s: float = LEEWAY_S
 ) -> AccessToken:
     """Verify one RFC 9068 access token (compact JWS, RS256) at the moment ``now`` (UTC seconds).
 
+    ``audience`` None is for the issuer alone, who looks into its own tokens whoever they are for and serves none by it.
     Raises TokenRefused with one of: too_long, malformed, bad_header, wrong_alg, wrong_typ, forbidden_header, bad_kid,
     bad_payload, wrong_issuer, unknown_kid, bad_signature, bad_claims, sender_constrained, wrong_audience, expired,
     not_yet_valid, issued_in_the_future; and passes on the AppError of a key set that holds nothing.
@@ -182,7 +184,7 @@ def _check_signature(key: VerificationKey, signing_input: bytes, signature: byte
         raise TokenRefused("bad_signature") from None
 
 
-def _read_claims(document: dict[str, object], key: VerificationKey, audience: str) -> AccessToken:
+def _read_claims(document: dict[str, object], key: VerificationKey, audience: str | None) -> AccessToken:
     try:
         claims = msgspec.convert(document, _Claims)
     except msgspec.ValidationError:
@@ -190,12 +192,12 @@ def _read_claims(document: dict[str, object], key: VerificationKey, audience: st
     if "cnf" in document:  # bound to a key that nobody proves here: taking it as a bearer token would unbind it
         raise TokenRefused("sender_constrained")
     audiences = _only(claims.aud) if isinstance(claims.aud, str) else tuple(claims.aud)
-    if audience not in audiences:
+    if audience is not None and audience not in audiences:
         raise TokenRefused("wrong_audience")
     return AccessToken(
         key=key,
-        subject=claims.sub,
-        client_id=claims.client_id if claims.client_id != claims.sub else claims.sub,
+        subject=sys.intern(claims.sub),
+        client_id=sys.intern(claims.client_id),
         token_id=claims.jti,
         audiences=audiences,
         scopes=_scopes(claims.scope),
@@ -205,7 +207,7 @@ def _read_claims(document: dict[str, object], key: VerificationKey, audience: st
     )
 
 
-# Tokens are held by the thousand and most say the same: what they share is made once (a third of their memory). Only
+# Tokens are held by the thousand and most say the same: what they share is made once (half of their memory). Only
 # signed claims get this far, so nobody else can fill these.
 @functools.lru_cache(maxsize=64)
 def _only(audience: str) -> tuple[str, ...]:

@@ -136,6 +136,11 @@ class EmbeddedStore:
                 os.close(self._user_lock)
                 self._user_lock = None
 
+    @property
+    def is_attached(self) -> bool:
+        """Whether this process holds the store, dead or alive."""
+        return self._user_lock is not None
+
     def is_running(self) -> bool:
         """Whether a server process of this folder lives (it may be frozen or still loading)."""
         if not self.folder.is_dir():

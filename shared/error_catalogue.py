@@ -180,6 +180,15 @@ _KINDS = (
         "Try again as Retry-After says.",
     ),
     ErrorKind(
+        "revocations_stale",
+        503,
+        "Revocations unknown",
+        "This server does not know the latest revocations and serves no token until it does.",
+        "The revocation feed was not heard for longer than FLEX_REQUIRE_FRESH_REVOCATIONS_S; the header "
+        "Flex-Revocation-Staleness says for how many seconds.",
+        "Try again as Retry-After says, with the same token; check the store and the auth server.",
+    ),
+    ErrorKind(
         "not_ready",
         503,
         "Not ready",
@@ -208,9 +217,9 @@ _KINDS = (
         "unauthorized_client",
         400,
         "Unauthorized client",
-        "The client may not use this grant type.",
-        "The grant type is not among the client's.",
-        "Use another client, or have the grant type added.",
+        "The client may not do this.",
+        "The grant type is not among the client's; or the token to revoke was issued to another client.",
+        "Use another client; have the grant type, or the scope tokens:revoke, added.",
     ),
     ErrorKind(
         "unsupported_grant_type",

@@ -1,7 +1,7 @@
 """One error type for the whole product.
 
-Code raises :class:`AppError` with a code of ``shared.error_catalogue``. Only ``shared.http`` (and the token endpoint,
-whose form RFC 6749 fixes) turns it into bytes.
+Code raises :class:`AppError` with a code of ``shared.error_catalogue``. Only ``shared.http`` (and the endpoints
+of OAuth, whose form RFC 6749 fixes) turns it into bytes.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,8 @@ class AppError(Exception):
 
     ``code`` is a key of ``CATALOGUE`` (KeyError at once for a word that is not). ``detail`` replaces the
     catalogue's sentence and is shown to the caller, so it must hold neither input nor secrets. ``reason`` is for the
-    log and the metrics only and never travels.
+    log and the metrics only and never travels. ``staleness_s`` is how old our knowledge of revocations is (infinite:
+    there is none), where that is the cause.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class AppError(Exception):
         scopes: Sequence[str] = (),
         allow: Sequence[str] = (),
         reason: str = "",
+        staleness_s: float | None = None,
     ) -> None:
         kind = CATALOGUE[code]
         self.code = code
@@ -53,4 +55,5 @@ class AppError(Exception):
         self.scopes = tuple(scopes)
         self.allow = tuple(allow)
         self.reason = reason or code
+        self.staleness_s = staleness_s
         super().__init__(f"{code}: {self.detail}")

@@ -6,6 +6,7 @@ whatever goes wrong. Exact paths that must be fast are looked up in a dictionary
 
 import asyncio
 import itertools
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -225,6 +226,9 @@ def error_headers(error: AppError, challenge: str = "") -> Headers:
         headers.append((b"www-authenticate", _bearer_challenge(error, challenge).encode("latin-1", "replace")))
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after_s))
+    if error.staleness_s is not None:
+        known = math.isfinite(error.staleness_s)
+        headers.append((b"flex-revocation-staleness", b"%d" % math.ceil(error.staleness_s) if known else b"unknown"))
     if error.allow:
         headers.append((b"allow", ", ".join(error.allow).encode()))
     if error.status in {408, 413}:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -71,6 +71,7 @@ class KeptProcess:
     start_timeout_s: float = 30.0
     stop_timeout_s: float = 10.0
     pass_fds: Sequence[int] = ()
+    environ: Mapping[str, str] = field(default_factory=dict)  # beside ours
     clock: Callable[[], float] = time.monotonic
     process: asyncio.subprocess.Process | None = None
     stopping: bool = False
@@ -132,7 +133,7 @@ class KeptProcess:
         self._started_at = self.clock()
         self.process = await asyncio.create_subprocess_exec(
             *self.command,
-            env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
+            env={**os.environ, **self.environ, PARENT_VARIABLE: str(os.getpid())},
             pass_fds=tuple(self.pass_fds),
             start_new_session=True,
         )

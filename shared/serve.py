@@ -27,6 +27,7 @@ from shared.listener import PortBusyError, listen
 from shared.processes import EXIT_START_FAILED, Crash, KeptProcess, die_with_parent
 
 _OPEN_FILES = 8192
+SLOT_VARIABLE = "FLEX_WORKER_SLOT"
 DRAINING = "draining"
 """Key of the lifespan state (``scope["state"]``) that turns True when the server is about to stop."""
 
@@ -76,10 +77,17 @@ def run(
         _prepare_metrics(var_dir / "metrics" / name)
         code = asyncio.run(_run_workers(plan, listener, workers))
     else:
-        os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+        for variable in ("PROMETHEUS_MULTIPROC_DIR", SLOT_VARIABLE):
+            os.environ.pop(variable, None)
         code = serve_on(listener, plan)
     if code != 0:
         raise SystemExit(1)
+
+
+def worker_slot() -> int:
+    """Number of this worker process, from 1; a crashed worker's successor has the same."""
+    slot = os.environ.get(SLOT_VARIABLE, "")
+    return int(slot) if slot.isdecimal() else 1
 
 
 def _prepare_metrics(folder: Path) -> None:
@@ -199,6 +207,7 @@ def _worker(plan: ServePlan, fd: int, number: int) -> KeptProcess:
         fatal_exit_code=EXIT_START_FAILED,
         stop_timeout_s=plan.drain_s + plan.stop_timeout_s + 1.0,
         pass_fds=(fd,),
+        environ={SLOT_VARIABLE: str(number)},
     )
 
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from shared.secret import Secret
 
+MAX_ACCESS_TOKEN_TTL_S = 3600
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -115,7 +116,15 @@ class Settings:
     keys_passphrase_file: Path | None = setting(
         "FLEX_KEYS_PASSPHRASE_FILE", "", "file whose content encrypts private keys at rest", optional_path
     )
-    access_token_ttl_s: int = setting("FLEX_ACCESS_TOKEN_TTL_S", "900", "life of an access token", whole(60, 3600))
+    feed_key_path: Path | None = setting(
+        "FLEX_FEED_KEY_FILE",
+        "",
+        "file with the key that authenticates the revocation feed (empty: feed.key in the var folder)",
+        optional_path,
+    )
+    access_token_ttl_s: int = setting(
+        "FLEX_ACCESS_TOKEN_TTL_S", "900", "life of an access token", whole(60, MAX_ACCESS_TOKEN_TTL_S)
+    )
     jwks_max_age_s: int = setting(
         "FLEX_JWKS_MAX_AGE_S",
         "300",
@@ -136,7 +145,10 @@ class Settings:
         "FLEX_RATE_LIMIT_PER_HOUR", "", "calls per client per hour where the client sets none"
     )
     require_fresh_revocations_s: int = setting(
-        "FLEX_REQUIRE_FRESH_REVOCATIONS_S", "900", "how stale the revocation feed may be", whole(0, 86400)
+        "FLEX_REQUIRE_FRESH_REVOCATIONS_S",
+        "900",
+        "how stale the revocation feed may be before calls are refused (503); `0`: no feed and no store needed",
+        whole(0, 86400),
     )
     metrics_networks: tuple[str, ...] = setting(
         "FLEX_METRICS_NETWORKS", "", "networks (CIDR) besides the loopback that may read /metrics", words
@@ -144,6 +156,11 @@ class Settings:
     log_access: str = setting(
         "FLEX_LOG_ACCESS", "1", "`1`: one JSON line for each request; `0`: security events only", one_of("0", "1")
     )
+
+    @property
+    def feed_key_file(self) -> Path:
+        """Where the feed key is; whoever starts first makes it."""
+        return self.feed_key_path or self.var_dir / "feed.key"
 
     @property
     def production(self) -> bool:

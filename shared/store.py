@@ -8,6 +8,7 @@ server for more than 40 s; so no call is repeated here, and each ends within ``S
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from subprocess import SubprocessError
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
@@ -19,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from shared import events
+from shared import background, events
 from shared.embedded_store import EmbeddedStore, EmbeddedStoreError
 from shared.errors import AppError
 from shared.events import Event
@@ -160,24 +161,40 @@ class _NoSentinels:
 async def open_store(settings: Settings) -> AsyncIterator[Redis]:
     """Give a checked client for as long as the context lasts.
 
-    With the embedded store: attaches to it or starts it, starts it again when it dies meanwhile, and stops it at the
-    end when nobody else uses it. Raises EmbeddedStoreError, StoreRefusedError or AppError store_unavailable.
+    Holds the embedded store meanwhile, if that is the one in use. Raises EmbeddedStoreError, StoreRefusedError or
+    AppError store_unavailable.
     """
-    embedded = None if settings.redis_url else EmbeddedStore(settings.var_dir)
-    if embedded is not None:
+    async with embedded_store(settings):
+        client = connect(settings)
+        try:
+            await check(client)
+            yield client
+        finally:
+            await close(client)
+
+
+@asynccontextmanager
+async def embedded_store(settings: Settings, *, required: bool = True) -> AsyncIterator[None]:
+    """Hold the embedded store, if that is the one in use: the one way to do so in a server.
+
+    Attaches to it or starts it, starts it again whenever it dies, and stops it at the end when nobody else uses it.
+    Raises EmbeddedStoreError if it can't run, unless it is not ``required``: then an event says so, and it is tried
+    again for as long as the context lasts.
+    """
+    if settings.redis_url:
+        yield
+        return
+    embedded = EmbeddedStore(settings.var_dir)
+    if required:
         await attach(embedded)
-    keeper = None if embedded is None else asyncio.create_task(keep(embedded))
-    client = connect(settings)
+    elif problem := await _attach_failed(embedded):
+        events.emit(Event.STORE_LOST, kind="embedded", reason=problem)
+    keeper = background.start(keep(embedded))
     try:
-        await check(client)
-        yield client
+        yield
     finally:
-        if keeper is not None:
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
-        await close(client)
-        if embedded is not None:
-            await asyncio.to_thread(embedded.release)
+        await background.stop([keeper])
+        await asyncio.to_thread(embedded.release)
 
 
 async def attach(embedded: EmbeddedStore) -> None:
@@ -187,15 +204,31 @@ async def attach(embedded: EmbeddedStore) -> None:
 
 
 async def keep(embedded: EmbeddedStore) -> None:
-    """Start the embedded store again whenever it has died, until cancelled; a failed start is tried again."""
+    """Start the embedded store again whenever it has died, and attach where that has failed, until cancelled.
+
+    A failure is tried again; each outage and each cause of it is one event.
+    """
+    told: str | None = None
     while True:
         await asyncio.sleep(_KEEP_INTERVAL_S)
-        if embedded.is_running():
+        if embedded.is_attached and embedded.is_running():
+            told = None
             continue
-        events.emit(Event.STORE_LOST, kind="embedded")
-        try:
-            if await asyncio.to_thread(embedded.attach):
-                events.emit(Event.STORE_RECOVERED, kind="embedded")
-        except EmbeddedStoreError as error:
-            events.emit(Event.STORE_LOST, kind="embedded", reason=str(error))
+        if told is None and embedded.is_attached:
+            events.emit(Event.STORE_LOST, kind="embedded")
+        problem = await _attach_failed(embedded, Event.STORE_RECOVERED)
+        if problem:
+            if told is not None and problem != told:
+                events.emit(Event.STORE_LOST, kind="embedded", reason=problem)
             await asyncio.sleep(1.0)
+        told = problem or None
+
+
+async def _attach_failed(embedded: EmbeddedStore, event: Event = Event.STORE_STARTED) -> str:
+    """Attach, and give why that failed; empty if it did not."""
+    try:
+        if await asyncio.to_thread(embedded.attach):
+            events.emit(event, kind="embedded", folder=str(embedded.folder))
+    except (EmbeddedStoreError, OSError, SubprocessError) as error:
+        return str(error) if isinstance(error, EmbeddedStoreError) else type(error).__name__
+    return ""

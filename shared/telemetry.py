@@ -27,11 +27,29 @@ TOKENS_ISSUED_WITHOUT_STORE = Counter(
     "flex_tokens_issued_without_store_total", "Access tokens issued from memory while the store was away"
 )
 TOKENS_REFUSED = Counter("flex_token_requests_refused_total", "Token requests refused", ["error"])
+CLIENT_REQUESTS_REFUSED = Counter(
+    "flex_client_requests_refused_total", "Refused revocations and introspections", ["endpoint", "error"]
+)
+INTROSPECTIONS = Counter("flex_introspections_total", "Tokens introspected", ["active"])
+REVOCATIONS_WRITTEN = Counter("flex_revocations_written_total", "Revocations written to the feed", ["kind"])
+REVOCATION_NOTICES = Counter("flex_revocation_notices_total", "What the revocation feed told", ["notice"])
+REVOCATION_STALENESS = Gauge(
+    "flex_revocation_staleness_seconds", "Age of what is known about revocations", multiprocess_mode="livemax"
+)
+REVOCATIONS_LIVE = Gauge("flex_revocations_live", "Revocations held in memory", multiprocess_mode="livemax")
 SIGNING_QUEUE = Gauge("flex_signing_queue_length", "Tokens that wait for their signature", multiprocess_mode="livesum")
 BEARER_REFUSED = Counter("flex_bearer_refused_total", "Bearer tokens refused", ["reason"])
 KEY_SET_AGE = Gauge("flex_key_set_age_seconds", "Age of the key set in use", multiprocess_mode="livemax")
 KEY_SET_FETCHES = Counter("flex_key_set_fetches_total", "Fetches of the issuer's key set", ["result"])
 UNKNOWN_KIDS = Counter("flex_unknown_kid_total", "Tokens whose kid is in no key set")
+REVOCATION_STALENESS = Gauge(
+    "flex_revocation_staleness_seconds", "Age of what is known about revocations", multiprocess_mode="livemax"
+)
+REVOCATIONS_HELD = Gauge("flex_revocations_held", "Live revocations in one process", multiprocess_mode="livemax")
+REVOCATION_FOLLOWERS = Gauge(
+    "flex_revocation_followers", "Processes by the state of their feed", ["state"], multiprocess_mode="livesum"
+)
+VERIFIER_REPORTS_REFUSED = Counter("flex_verifier_reports_refused_total", "Verifier reports that are not authentic")
 SCORES = Counter("flex_scores_total", "Records scored", ["attribute", "outcome"])
 RECORDS_REFUSED = Counter("flex_records_refused_total", "Records refused", ["attribute"])
 

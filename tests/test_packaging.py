@@ -198,15 +198,19 @@ def test_containers_are_hardened() -> None:
             assert port.startswith("127.0.0.1:")
 
 
-def test_the_composed_store_is_durable_and_alone_with_the_auth_server() -> None:
-    """Append-only file, synced always, nothing evicted, on a volume; only the auth server can reach it."""
+def test_the_composed_store_is_durable_and_alone_with_the_servers() -> None:
+    """Append-only file, synced always, nothing evicted, on a volume; only the servers can reach it."""
     file = compose()
     command = " ".join(file["services"]["store"]["command"])
     assert "--appendonly yes --appendfsync always" in command
     assert "--maxmemory-policy noeviction" in command
     assert file["services"]["store"]["volumes"] == ["store:/data"]
     assert file["networks"]["store"]["internal"] is True
-    assert [name for name, service in file["services"].items() if "store" in service["networks"]] == ["store", "auth"]
+    assert [name for name, service in file["services"].items() if "store" in service["networks"]] == [
+        "store",
+        "auth",
+        "model",
+    ]
 
 
 def test_the_composed_settings_are_known_and_secrets_are_files() -> None:

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from auth_server.records import Client
-from shared import scopes
+from shared import scopes, token_ids
 from shared.errors import AppError
+from shared.revocations.entries import milliseconds
+from shared.scopes import ADMIN, MANAGEMENT
 
+MAX_AUDIENCES = 4
 MAX_SCOPE_LENGTH = 1200  # with the longest audiences the token stays below the 4 KiB that verifiers take
-_JTI_BYTES = 16
 
 
 class AccessTokenClaims(TypedDict):
-    """What a token says. ``aud`` is one resource indicator or several; ``iat`` and ``exp`` are whole UTC seconds.
+    """What a token says. ``aud`` is one resource indicator or several; ``iat`` and ``exp`` are whole UTC seconds;
+    the millisecond of issue is in ``jti``.
 
     A dictionary, because it is what the signer encodes as it stands.
     """
@@ -58,16 +61,35 @@ _granted_before = functools.lru_cache(maxsize=1024)(_granted)
 _LONGEST_KEPT = 256
 
 
-def audience(client: Client, requested: Collection[str], default: str) -> str | tuple[str, ...]:
-    """Choose ``aud``: the requested resources (RFC 8707 section 2), or the client's default one; never the client id.
+def audience(
+    client: Client, requested: Collection[str], scopes: Collection[str], *, issuer: str, default: str
+) -> str | tuple[str, ...]:
+    """Choose ``aud``: the requested resources (RFC 8707 section 2), or what the granted ``scopes`` are for: attributes
+    the client's default resource, management the issuer; never the client id.
 
-    Raises AppError invalid_target for a resource that the client is not registered for.
+    Raises AppError invalid_target for a resource that the client is not registered for, the issuer where it may manage
+    nothing, and more than four.
     """
     allowed = client.resources or (default,)
     if not requested:
-        return allowed[0]
-    chosen = tuple(dict.fromkeys(_resource(text, allowed) for text in requested))
+        chosen = _by_scopes(allowed[0], scopes, issuer)
+    else:
+        allowed = (*allowed, issuer) if _manages(client.scopes) else allowed
+        chosen = tuple(dict.fromkeys(_resource(text, allowed) for text in requested))
+    if len(chosen) > MAX_AUDIENCES:
+        raise AppError("invalid_target", f"A token is for at most {MAX_AUDIENCES} resources.")
     return chosen[0] if len(chosen) == 1 else chosen
+
+
+def _by_scopes(resource: str, granted: Collection[str], issuer: str) -> tuple[str, ...]:
+    if not _manages(granted):
+        return (resource,)
+    serves_attributes = ADMIN in granted or not all(scope in MANAGEMENT for scope in granted)
+    return tuple(dict.fromkeys((resource, issuer))) if serves_attributes else (issuer,)
+
+
+def _manages(held: Collection[str]) -> bool:
+    return ADMIN in held or any(scope in MANAGEMENT for scope in held)
 
 
 def _resource(text: str, allowed: tuple[str, ...]) -> str:
@@ -92,7 +114,8 @@ def access_token_claims(
         raise AppError(
             "invalid_scope", f"A token carries 1 to {MAX_SCOPE_LENGTH} characters of scope.", reason="scope_length"
         )
-    issued_at = int(now)
+    issued_ms = milliseconds(now)
+    issued_at = issued_ms // 1000
     claims: AccessTokenClaims = {
         "iss": issuer,
         "sub": client.client_id,
@@ -100,7 +123,7 @@ def access_token_claims(
         "client_id": client.client_id,
         "iat": issued_at,
         "exp": issued_at + ttl_s,
-        "jti": os.urandom(_JTI_BYTES).hex(),
+        "jti": token_ids.token_id(issued_ms, os.urandom(token_ids.RANDOM_BYTES)),
         "scope": scope,
     }
     return UnsignedToken(claims, ttl_s)

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 from authlib.oauth2.rfc6749 import ClientMixin
 
-from auth_server.oauth.requests import TokenRequest
+from auth_server.oauth.requests import Presented, TokenRequest
 from auth_server.records import MAX_LIVE_SECRETS, Client
+from shared.errors import AppError
 
 _NOBODY = bytes(32)  # what the hash is compared with where there is no secret; no HMAC is ever all zeros
 
@@ -37,6 +38,15 @@ def why_refused(client: Client | None, secret_hash: bytes, method: str, now: flo
     if client.disabled:
         return "disabled_client"
     return "method_not_allowed" if any(secret.live(now) for secret in held) else "ended_secret"
+
+
+def authenticated(client: Client | None, presented: Presented, now: float) -> Client:
+    """Give the client if it proved who it is, by a method that it may use. Raises AppError invalid_client."""
+    proven = proves(client, presented.secret_hash, now)
+    if client is None or not proven or presented.method not in client.auth_methods:
+        reason = why_refused(client, presented.secret_hash, presented.method, now)
+        raise AppError("invalid_client", reason=reason)
+    return client
 
 
 class AuthenticatedClient(ClientMixin):

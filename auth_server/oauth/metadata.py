@@ -12,6 +12,8 @@ class Metadata(msgspec.Struct, frozen=True):
 
     issuer: str
     token_endpoint: str
+    revocation_endpoint: str
+    introspection_endpoint: str
     jwks_uri: str
     service_documentation: str
     scopes_supported: tuple[str, ...] = ("predict:*", "explain:*", *MANAGEMENT, ADMIN)
@@ -19,6 +21,8 @@ class Metadata(msgspec.Struct, frozen=True):
     response_types_supported: tuple[str, ...] = ()
     grant_types_supported: tuple[str, ...] = GRANT_TYPES
     token_endpoint_auth_methods_supported: tuple[str, ...] = (SECRET_BASIC, SECRET_POST)
+    revocation_endpoint_auth_methods_supported: tuple[str, ...] = (SECRET_BASIC, SECRET_POST)
+    introspection_endpoint_auth_methods_supported: tuple[str, ...] = (SECRET_BASIC, SECRET_POST)
 
 
 def metadata(issuer: str) -> Metadata:
@@ -26,6 +30,8 @@ def metadata(issuer: str) -> Metadata:
     return Metadata(
         issuer=issuer,
         token_endpoint=f"{issuer}/oauth2/token",
+        revocation_endpoint=f"{issuer}/oauth2/revoke",
+        introspection_endpoint=f"{issuer}/oauth2/introspect",
         jwks_uri=f"{issuer}/.well-known/jwks.json",
         service_documentation=f"{issuer}/docs",
     )

@@ -24,7 +24,9 @@ MAX_PARAMETERS = 32
 MAX_CREDENTIAL_LENGTH = 512
 FORM = b"application/x-www-form-urlencoded"
 _REPEATABLE = "resource"  # RFC 8707 section 2
-_OURS = frozenset({"grant_type", "client_id", "client_secret", "client_assertion", "scope", "resource"})
+_OURS = frozenset(
+    {"grant_type", "client_id", "client_secret", "client_assertion", "scope", "resource", "token", "token_type_hint"}
+)
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CLIENT_ID = re.compile(r"[a-z0-9][a-z0-9-]{7,63}\Z")
 # Authlib's constructor, run once for all requests: it judges the transport each time (4 µs), which here the settings

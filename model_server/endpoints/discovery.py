@@ -52,14 +52,17 @@ async def live(_scope: Scope, _receive: Receive, send: Send) -> None:
     await send_json(send, 200, b'{"live":true}')
 
 
-def ready(missing: Callable[[Scope], list[str]]) -> Handler:
-    """``GET /health/ready``: 200 once every call could be answered, 503 naming what is missing until then."""
+def ready(missing: Callable[[Scope], list[str]], revocations: Callable[[], object]) -> Handler:
+    """``GET /health/ready``: 200 once every call could be answered, 503 naming what is missing until then.
+
+    ``revocations`` says how the revocation feed is, for the body.
+    """
 
     async def handle(scope: Scope, _receive: Receive, send: Send) -> None:
         lacking = missing(scope)
         if lacking:
             raise AppError("not_ready", f"Not ready: {', '.join(lacking)}.", reason=lacking[0])
-        await send_json(send, 200, b'{"ready":true}')
+        await send_json(send, 200, encode({"ready": True, "revocations": revocations()}))
 
     return handle
 

@@ -7,8 +7,10 @@ set is never fetched over plain http for an issuer that is https.
 import asyncio
 import re
 import ssl
+import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from shared.key_sets import MAX_BODY_BYTES
@@ -43,7 +45,9 @@ class Fetched:
 
 def open_client(issuer: str) -> "httpx.AsyncClient":
     """Make the HTTP client; slow (imports httpx, reads the CA bundle for an https issuer), so call it in a thread."""
-    import httpx  # noqa: PLC0415 - 0.1 s and 8 MiB that a start must not wait for
+    # httpx imports its command line if it can: 4 MiB of click, rich and pygments. None says that it can't.
+    sys.modules.setdefault("httpx._main", cast("ModuleType", None))
+    import httpx  # noqa: PLC0415 - 30 ms that a start must not wait for
 
     # Without CAs the context refuses every https server: right for an http issuer, which may name no https set.
     context = httpx.create_ssl_context() if issuer.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

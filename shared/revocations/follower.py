@@ -11,7 +11,6 @@ A long file, because it is one state machine; what can be judged without I/O is 
 import asyncio
 import math
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Any, cast
 
 from redis.asyncio import Redis
@@ -22,7 +21,7 @@ from shared.revocations.ending import end_if_cancelled
 from shared.revocations.entries import Entry, NotAuthentic, milliseconds
 from shared.revocations.feed_key import FeedKey
 from shared.revocations.head import BEATS_KEY, HEAD_KEY, Head, decode_head, stream_key
-from shared.revocations.notices import Notice, Notify, ignore
+from shared.revocations.notices import Notice, Notify, State, ignore
 from shared.revocations.revoked import SKEW_S, RevokedSet
 from shared.revocations.snapshot import SnapshotFile, SnapshotKeeper
 from shared.store import store_errors
@@ -36,22 +35,12 @@ _PASSING = frozenset({"epoch_changed", "missing_start", "missing_end", "rewound"
 _REBUILD_SHARE = 5  # a broken feed costs at most a fifth of the time in reading it again
 
 
-class State(StrEnum):
-    """Where a follower is. Only FOLLOWING takes heartbeats, so in every other state staleness grows."""
-
-    STARTING = "starting"
-    FOLLOWING = "following"
-    REBUILDING = "rebuilding"
-    BROKEN = "broken"
-    DISCONNECTED = "disconnected"
-
-
 class FeedFollower:
     """Follows the feed into ``revoked``.
 
     ``open_store`` makes a client of its own for the follower, which blocks on it (socket time-out above 0.5 s).
     ``clock`` gives UTC seconds. ``on_signing_key`` is told each kid that becomes revoked, ``notify`` every change of
-    state. ``state``, ``staleness_s`` and ``as_of`` may be read at any time.
+    state. ``state``, ``staleness_s``, ``as_of`` and ``as_of_ms`` (0: we know nothing) may be read at any time.
     """
 
     def __init__(
@@ -75,7 +64,7 @@ class FeedFollower:
         self.state = State.STARTING
         self._following = asyncio.Event()
         self._chain = Chain(feed_key, b"")
-        self._as_of_ms = 0
+        self.as_of_ms = 0
         self._beat_id = b"0-0"
         self._heard_at = 0.0
         self._retry_at = 0.0
@@ -84,12 +73,12 @@ class FeedFollower:
     @property
     def as_of(self) -> float | None:
         """UTC seconds until which we certainly know every revocation (the writer's clock); None: we know nothing."""
-        return self._as_of_ms / 1000 if self._as_of_ms else None
+        return self.as_of_ms / 1000 if self.as_of_ms else None
 
     @property
     def staleness_s(self) -> float:
         """How old our knowledge is, in seconds; infinite if there is none."""
-        return max(0.0, self._clock() - self._as_of_ms / 1000) if self._as_of_ms else math.inf
+        return max(0.0, self._clock() - self.as_of_ms / 1000) if self.as_of_ms else math.inf
 
     async def wait_until_following(self) -> None:
         """Wait until everything in the feed is in the set."""
@@ -98,7 +87,7 @@ class FeedFollower:
     async def follow(self) -> None:
         """Follow for ever; run it as a task. Nothing but cancelling ends it."""
         if self._snapshots is not None:
-            self._as_of_ms = await self._snapshots.load()
+            self.as_of_ms = await self._snapshots.load()
             for kid in self._revoked.signing_keys:
                 self._tell(kid)
         while True:
@@ -124,9 +113,9 @@ class FeedFollower:
                 await self._read(client)
                 end_if_cancelled()
                 # The writers' time, not ours: a clock of ours that jumps ahead for a moment must not empty the set.
-                self._revoked.expire(self._as_of_ms)
+                self._revoked.expire(self.as_of_ms)
                 if self._snapshots is not None and self.state is State.FOLLOWING:
-                    self._snapshots.save_if_due(self._as_of_ms)
+                    self._snapshots.save_if_due(self.as_of_ms)
         finally:
             await client.aclose()
 
@@ -234,7 +223,7 @@ class FeedFollower:
         except (NotAuthentic, IndexError):
             self._notify(Notice.BEAT_REFUSED, {"reason": "not_authentic"})
             return ""
-        if head.beat_ms <= self._as_of_ms:
+        if head.beat_ms <= self.as_of_ms:
             return ""  # one that we have had, or of a writer whose clock is behind: it says nothing new
         try:
             self._chain.confirm(head)
@@ -249,7 +238,7 @@ class FeedFollower:
         if head.beat_ms > milliseconds(self._clock() + SKEW_S):
             self._notify(Notice.BEAT_REFUSED, {"reason": "from_the_future"})
         else:
-            self._as_of_ms = max(self._as_of_ms, head.beat_ms)
+            self.as_of_ms = max(self.as_of_ms, head.beat_ms)
 
     def _apply(self, entry: Entry) -> None:
         if self._revoked.apply(entry):

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from enum import StrEnum
 
+from shared.events import Event, emit
+from shared.telemetry import REVOCATION_NOTICES
+
 Detail = str | int | float
 Notify = Callable[["Notice", dict[str, Detail]], None]
 
@@ -23,5 +26,21 @@ class Notice(StrEnum):
     SNAPSHOT_FAILED = "revocation_snapshot_failed"
 
 
+class State(StrEnum):
+    """Where a follower is. Only FOLLOWING takes heartbeats, so in every other state staleness grows."""
+
+    STARTING = "starting"
+    FOLLOWING = "following"
+    REBUILDING = "rebuilding"
+    BROKEN = "broken"
+    DISCONNECTED = "disconnected"
+
+
 def ignore(_notice: Notice, _details: dict[str, Detail]) -> None:
     """Tell nobody."""
+
+
+def to_events(notice: Notice, details: dict[str, Detail]) -> None:
+    """Tell whoever reads the events and the metrics."""
+    REVOCATION_NOTICES.labels(notice).inc()
+    emit(Event.REVOCATION_FEED, notice=notice, **details)

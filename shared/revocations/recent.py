@@ -48,9 +48,9 @@ class Recent:
             return None
         return held[1]
 
-    def newest(self) -> Position | None:
-        """Where the last write of all went."""
-        return self._written[next(reversed(self._written))][1] if self._written else None
+    def newest(self) -> tuple[Revocation, Position] | None:
+        """What the last write of all was, and where it went."""
+        return self._written[next(reversed(self._written))][:2] if self._written else None
 
     def revocations(self) -> list[Revocation]:
         """All of them, oldest first."""

@@ -7,7 +7,9 @@ once a minute; revoked signing keys stay (they are few, and a stolen key dates i
 One dictionary, not a set for each minute: a look-up in nine sets that are not in the processor's cache took 1.8 µs.
 """
 
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from types import MappingProxyType
 
 import msgspec
 
@@ -162,6 +164,26 @@ class RevokedSet:
             for key, not_before_ms in contents.watermarks.get(kind, {}).items():
                 _raise_to(held, key, not_before_ms)
         self._signing_keys.update(dict.fromkeys(contents.signing_keys))
+
+    def counts(self) -> dict[Kind, int]:
+        """How many of each kind are held."""
+        n_watermarks = {kind: len(self._watermarks(kind)) for kind in _WATERMARKS}
+        return {Kind.TOKEN: len(self._tokens), **n_watermarks, Kind.SIGNING_KEY: len(self._signing_keys)}
+
+    def watermarks(self, kind: Kind) -> Mapping[bytes, int]:
+        """The not-befores (UTC ms) of one kind by key; a view that changes with the set."""
+        return MappingProxyType(self._watermarks(kind))
+
+    def tokens_from(self, end_ms: int, place: int) -> Iterator[tuple[int, int, bytes]]:
+        """Tokens in the order of the end of their use, from a place on: (end in UTC ms, place, key), each once.
+
+        A place stays right while entries are added; to be read without waiting for anything meanwhile.
+        """
+        for end in sorted(end for end in self._buckets if end >= end_ms):
+            bucket = self._buckets[end]
+            for number in range(place if end == end_ms else 0, len(bucket)):
+                if self._tokens.get(bucket[number]) == end:
+                    yield end, number, bucket[number]
 
     @property
     def signing_keys(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from shared.revocations.entries import (
     Kind,
     NotAuthentic,
     Revocation,
+    decode_entry,
     encode_entry,
     epoch_authenticator,
     milliseconds,
@@ -254,14 +255,21 @@ class RevocationFeed:
         self._known = new
         return True
 
+    async def _is_there(self, revocation: Revocation, at: Position) -> bool:
+        if at.epoch != self._epoch():
+            return False
+        found = await self._stream.entries(at.epoch, at.stream_id, 1, at.stream_id)
+        try:
+            # After a failover another writer's entry may have the same id, if it came within the same millisecond.
+            entry = decode_entry(epoch_authenticator(self._key, at.epoch), found[0][1])
+        except (IndexError, NotAuthentic):
+            return False
+        return (entry.kind, entry.key, entry.time_ms) == (revocation.kind, revocation.key, revocation.time_ms)
+
     async def _restore_lost(self, now_ms: int) -> None:
         self._recent.forget_before(now_ms)
         newest = self._recent.newest()
-        if newest is None:
-            return
-        if newest.epoch == self._epoch() and await self._stream.entries(
-            newest.epoch, newest.stream_id, 1, newest.stream_id
-        ):
+        if newest is None or await self._is_there(*newest):
             return
         lost = self._recent.revocations()
         for start in range(0, len(lost), _BATCH):

@@ -46,6 +46,12 @@ class Server:
         headers = {"authorization": basic(made.client.client_id, made.secret)}
         return await self.http.post(TOKEN, data={"grant_type": "client_credentials", **form}, headers=headers)
 
+    async def admin(self, scope, method, path, **request) -> httpx.Response:
+        """Call the admin API with a token of a new client that has the scope."""
+        made = await self.register(scope)
+        token = (await self.token(made)).json()["access_token"]
+        return await self.http.request(method, path, headers={"authorization": f"Bearer {token}"}, **request)
+
 
 @contextlib.asynccontextmanager
 async def serving(settings, clock, **transport) -> AsyncIterator[Server]:

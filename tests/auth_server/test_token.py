@@ -8,6 +8,7 @@ from auth_server.stores.client_secrets import load_pepper, new_secret
 from shared.access_token import StaticKeySet, verify_access_token
 from shared.key_sets import parse_key_set
 from shared.store import connect
+from shared.token_ids import issued_ms
 from tests.auth_server.serving import FORM, TOKEN, basic, demo, serving
 
 ISSUER = "http://127.0.0.1:9000"
@@ -108,6 +109,47 @@ async def test_the_audience_is_the_resource_that_was_asked_for(server, clock):
         answer = await server.token(made, resource=asked)
         token = await verified(server, answer, clock, audience=expected[0])
         assert token.audiences == expected
+
+
+async def test_management_scopes_are_for_the_issuer(server, clock):
+    """Alone, beside attributes, all of them; and narrowed to attributes, the issuer is left out."""
+    made = await server.register("predict:grit tokens:revoke keys:manage")
+    admin = await server.register("admin")
+    for client, scope, expected in (
+        (made, "tokens:revoke keys:manage", (ISSUER,)),
+        (made, "predict:grit tokens:revoke", (RESOURCE, ISSUER)),
+        (made, "", (RESOURCE, ISSUER)),
+        (made, "predict:grit", (RESOURCE,)),
+        (admin, "", (RESOURCE, ISSUER)),
+        (admin, "usage:read", (ISSUER,)),
+    ):
+        token = await verified(server, await server.token(client, scope=scope), clock, audience=expected[0])
+        assert token.audiences == expected
+
+
+async def test_the_issuer_may_be_asked_for_by_who_manages_something(server, clock):
+    """``resource`` of the issuer, alone or beside another; refused to everybody else."""
+    made, other = await server.register("tokens:revoke predict:grit"), await server.register()
+    for asked, expected in (([ISSUER], (ISSUER,)), ([RESOURCE, ISSUER + "/"], (RESOURCE, ISSUER))):
+        token = await verified(server, await server.token(made, resource=asked), clock, audience=expected[0])
+        assert token.audiences == expected
+    assert (await server.token(other, resource=[ISSUER])).json()["error"] == "invalid_target"
+
+
+async def test_a_token_is_for_four_resources_at_most(server):
+    """More would not fit into the 4 KiB that verifiers take."""
+    resources = tuple(f"https://{letter}.example" for letter in "abcd")
+    made = await server.register("tokens:revoke predict:grit", resources=resources)
+    assert (await server.token(made, resource=resources)).status_code == 200
+    assert (await server.token(made, resource=[*resources, ISSUER])).json()["error"] == "invalid_target"
+
+
+async def test_the_id_says_the_millisecond_of_issue(server, clock):
+    """``iat`` in whole seconds, the rest in a UUIDv7."""
+    made = await server.register()
+    clock.now = 1_800_000_000.4567
+    token = await verified(server, await server.token(made), clock)
+    assert (token.issued_at, issued_ms(token.token_id)) == (1_800_000_000, 1_800_000_000_457)
 
 
 async def test_another_resource_is_an_invalid_target(server):

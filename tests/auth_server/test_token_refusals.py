@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from auth_server.endpoints.token import FAILED_AFTER_S
+from auth_server.endpoints.client_requests import FAILED_AFTER_S
 from auth_server.stores.client_secrets import new_secret
 from shared.events import Event
 from shared.store import connect

@@ -91,6 +91,8 @@ def test_disable_enable_delete(flex):
         (["list", "--limit", "0"], 2),
         (["rotate-secret", "x", "--overlap", "soon"], 2),
         (["rotate-secret", "x", "--overlap", "31d"], 2),
+        (["rotate-secret", "x", "--overlap", "1h", "--compromised"], 2),
+        (["rotate-secret", "nobody-0123456789ab", "--compromised"], 1),
         (["disable", "nobody-0123456789ab"], 1),
         (["delete", "nobody-0123456789ab"], 1),
         (["rotate-secret", "nobody-0123456789ab"], 1),
@@ -120,7 +122,8 @@ def test_what_operators_do_is_in_the_event_file_without_secrets(flex, tmp_path):
     flex("delete", made["client_id"])
     text = (tmp_path / "var/operator-events.jsonl").read_text()
     named = [json.loads(line)["event"] for line in text.splitlines() if made["client_id"] in line]
-    assert named == ["client_created", "client_secret_rotated", "client_disabled", "client_deleted"]
+    ended = ["client_disabled", "revocation_written", "client_deleted", "revocation_written"]
+    assert named == ["client_created", "client_secret_rotated", *ended]
     assert made["client_secret"] not in text
     assert renewed["client_secret"] not in text
 

@@ -9,6 +9,8 @@ from model_server.app import build_app
 from model_server.attribute import open_all
 from model_server.settings import ModelSettings
 from shared.access_token import StaticKeySet
+from shared.embedded_store import EmbeddedStore
+from tests.model_server.feed_site import FeedSite
 from tests.model_server.serving import Api, lifespan, serving
 from tests.tokens import AUDIENCE, Issuer
 
@@ -29,6 +31,22 @@ def issuer(rsa_key):
 @pytest.fixture
 def settings(tmp_path):
     return ModelSettings(var_dir=tmp_path, resource=AUDIENCE)
+
+
+@pytest.fixture(scope="session")
+def feed_store(tmp_path_factory):
+    """One store server for all tests that do not kill it."""
+    with EmbeddedStore(tmp_path_factory.mktemp("feed")) as store:
+        yield store
+
+
+@pytest.fixture
+async def feed_site(feed_store, settings, clock):
+    """An installation with an empty store and a new feed key."""
+    site = FeedSite(settings, feed_store.socket_path, clock)
+    await site.client.flushall()
+    yield site
+    await site.client.aclose()
 
 
 @pytest.fixture

@@ -180,12 +180,14 @@ def test_a_broken_bundle_is_left_out_with_an_event(tmp_path, event_log):
 
 
 def test_production_refuses_what_is_unsafe_here():
-    """An http issuer and wildcard CORS, both told at once; https and the loopback pass."""
+    """An http issuer, wildcard CORS, an embedded store that is needed: all told at once; https and loopback pass."""
     with pytest.raises(SettingsError) as error:
         ModelSettings.read({"FLEX_ENV": "production", "FLEX_ISSUER": "http://id.example", "FLEX_CORS_ORIGINS": "*"})
-    assert len(error.value.problems) == 2
-    assert ModelSettings.read({"FLEX_ENV": "production", "FLEX_ISSUER": "https://id.example"})
-    assert ModelSettings.read({"FLEX_ENV": "production"})
+    assert len(error.value.problems) == 3
+    store = {"FLEX_ENV": "production", "FLEX_REDIS_URL": "redis://store"}
+    assert ModelSettings.read(store | {"FLEX_ISSUER": "https://id.example"})
+    assert ModelSettings.read(store)
+    assert ModelSettings.read({"FLEX_ENV": "production", "FLEX_REQUIRE_FRESH_REVOCATIONS_S": "0"})
 
 
 def test_the_serving_process_never_loads_the_heavy_libraries():
@@ -229,6 +231,7 @@ async def test_the_real_process_serves_survives_its_issuer_and_stops_cleanly(sit
         "FLEX_RESOURCE": resource,
         "FLEX_VAR_DIR": str(tmp_path / "var"),
         "FLEX_MODELS_DIR": str(ROOT / "models"),
+        "FLEX_REQUIRE_FRESH_REVOCATIONS_S": "0",
     }
     claims = {"aud": resource, "iat": int(time.time()), "exp": int(time.time()) + 60, "scope": "predict:grit"}
     for end, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 0)):

@@ -1,14 +1,17 @@
 """From the Authorization header to a caller, and every way to be turned away."""
 
 import hashlib
+from types import SimpleNamespace
 
 import pytest
 
 from model_server import bearer as bearer_module
 from model_server.bearer import Bearer
+from model_server.revocations import Revocations
 from shared.access_token import StaticKeySet
 from shared.errors import AppError
 from shared.events import Event
+from shared.revocations.entries import Entry, Kind, token_key
 from shared.scopes import covers
 from shared.telemetry import BEARER_REFUSED
 from tests.tokens import AUDIENCE, ISSUER, NOW, Issuer
@@ -261,3 +264,16 @@ def test_a_profile_needs_some_prediction(bearer, issuer):
     """A token that may predict nothing is told what it would need."""
     caller = bearer.authenticate(request(b"Bearer " + issuer.token(scope="explain:*")))
     assert code_of(caller.require_any_predict) == "insufficient_scope predict:*"
+
+
+def test_a_memorized_token_is_asked_about_every_time(keys, issuer, clock, tmp_path):
+    """Revoked after it was seen: refused at once, with the memo as it was; another one of the client lives."""
+    revocations = Revocations(limit_s=900, snapshot=tmp_path / "none", clock=clock)
+    revocations._follower = SimpleNamespace(as_of_ms=NOW * 1000)
+    bearer = Bearer(keys, issuer=ISSUER, audience=AUDIENCE, attributes=ATTRIBUTES, clock=clock, revocations=revocations)
+    first, second = (b"Bearer " + issuer.token(jti=jti) for jti in ("one", "two"))
+    assert bearer.authenticate(request(first))
+    revocations.revoked.apply(Entry(Kind.TOKEN, 1, b"", NOW * 1000, (NOW + 900) * 1000, token_key("one"), b""))
+    assert (refusal(bearer, first).code, refusal(bearer, first).reason) == ("invalid_token", "token_revoked")
+    assert bearer.authenticate(request(second))
+    assert len(bearer._memo) == 2

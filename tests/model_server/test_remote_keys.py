@@ -3,6 +3,9 @@
 import asyncio
 import contextlib
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +28,8 @@ from tests.model_server.issuer_site import (
     running_site,
 )
 from tests.tokens import Issuer, compact
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -436,3 +441,13 @@ async def test_a_client_that_can_not_be_made_is_tried_again(site, clock, tmp_pat
     async with running(keys, until=lambda: keys.usable):
         assert attempts == [site.url, site.url]
     assert event_log.named(Event.INTERNAL_ERROR)[0]["reason"] == "OSError"
+
+
+def test_the_clients_own_command_line_is_not_loaded():
+    """It would bring click, rich and pygments into every worker: 4 MiB."""
+    code = (
+        "import sys; from model_server.remote_keys.fetch import open_client; open_client('http://x');"
+        "print([m for m in ('rich', 'pygments') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -155,6 +155,15 @@ def test_claims_of_the_wrong_kind_are_refused(reason_of, issuer, claims, reason)
     assert reason_of(issuer.token(**claims)) == reason
 
 
+def test_the_issuer_may_look_into_tokens_for_anybody(issuer):
+    """Without an audience everything else is checked as ever."""
+    keys = StaticKeySet({issuer.kid: issuer.key})
+    token = verify_access_token(issuer.token(aud=["urn:a", "urn:b"]), keys, issuer=ISSUER, audience=None, now=NOW)
+    assert token.audiences == ("urn:a", "urn:b")
+    with pytest.raises(TokenRefused, match="expired"):
+        verify_access_token(issuer.token(exp=NOW - 30), keys, issuer=ISSUER, audience=None, now=NOW)
+
+
 def test_the_header_has_its_own_limit(reason_of, verify, issuer):
     """A header of 512 bytes passes and one of 513 does not."""
     room = 512 - len(compact(issuer.header(pad="")))

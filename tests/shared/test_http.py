@@ -211,3 +211,13 @@ async def test_the_access_line_can_be_switched_off(event_log):
     async with client(echo, log_access=False) as caller:
         await caller.post("/hot")
     assert event_log.named(Event.HTTP_REQUEST) == []
+
+
+@pytest.mark.parametrize(("staleness_s", "shown"), [(900.01, "901"), (float("inf"), "unknown")])
+async def test_an_answer_for_want_of_revocations_says_how_old_they_are(staleness_s, shown):
+    """Rounded up, so that it is never within the bound; no other answer has the header."""
+    async with client(raising(AppError("revocations_stale", retry_after_s=5, staleness_s=staleness_s))) as caller:
+        answer = await caller.post("/hot")
+        other = await caller.get("/hello")
+    assert (answer.status_code, answer.headers["flex-revocation-staleness"]) == (503, shown)
+    assert "flex-revocation-staleness" not in other.headers

@@ -166,3 +166,14 @@ def _lives(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] not in "ZX"
     except FileNotFoundError:
         return False
+
+
+async def test_a_child_gets_an_environment_of_its_own(tmp_path: Path) -> None:
+    """Ours, and what only this child is told."""
+    file = tmp_path / "seen"
+    code = f"import os; open({str(file)!r}, 'w').write(os.environ['SLOT'] + str('PATH' in os.environ))"
+    child = kept([sys.executable, "-c", code], environ={"SLOT": "2"})
+    await child.start()
+    assert child.process is not None
+    assert await child.process.wait() == 0
+    assert file.read_text() == "2True"

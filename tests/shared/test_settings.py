@@ -1,6 +1,7 @@
 """Settings are read once and every problem is told at once."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -76,3 +77,9 @@ def test_a_dotenv_file_is_read_under_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("FLEX_MODEL_PORT", "8200")
     settings = Settings.read()
     assert (settings.auth_port, settings.model_port) == (9100, 8200)
+
+
+def test_the_feed_key_rests_in_the_var_folder_unless_it_is_named():
+    """Orchestrators mount it elsewhere."""
+    assert Settings.read({"FLEX_VAR_DIR": "state"}).feed_key_file == Path("state/feed.key")
+    assert Settings.read({"FLEX_FEED_KEY_FILE": "/run/secrets/feed"}).feed_key_file == Path("/run/secrets/feed")

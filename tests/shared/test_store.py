@@ -207,3 +207,32 @@ async def test_the_embedded_store_is_opened_kept_alive_and_closed(tmp_path: Path
             assert blocking.get("a") == b"1"
     assert [line["event"] for line in event_log.lines] == ["store_started", "store_lost", "store_recovered"]
     assert not EmbeddedStore(tmp_path).is_running()
+
+
+async def test_a_store_that_is_not_required_may_come_later(tmp_path: Path, event_log) -> None:
+    """What stands in the way is told once; when it is gone, the store runs, and it is released in the end."""
+    (tmp_path / "store").write_text("a file where the folder belongs")
+    settings = Settings(var_dir=tmp_path)
+    async with store.embedded_store(settings, required=False):
+        await asyncio.sleep(1.6)  # two attempts
+        assert [line["reason"] for line in event_log.named(Event.STORE_LOST)] == ["FileExistsError"]
+        (tmp_path / "store").unlink()
+        async with asyncio.timeout(10):
+            while not event_log.named(Event.STORE_RECOVERED):
+                await asyncio.sleep(0.01)
+        assert EmbeddedStore(tmp_path).is_ready()
+    assert not EmbeddedStore(tmp_path).is_running()
+
+
+async def test_a_required_store_that_can_not_run_is_an_error(tmp_path: Path) -> None:
+    """Nothing is tried again."""
+    (tmp_path / "store").write_text("a file where the folder belongs")
+    with pytest.raises(OSError, match="exists"):
+        async with store.embedded_store(Settings(var_dir=tmp_path)):
+            pass
+
+
+async def test_with_a_url_nothing_is_embedded(tmp_path: Path) -> None:
+    """Somebody else's store is nobody's to start."""
+    async with store.embedded_store(Settings(var_dir=tmp_path, redis_url=Secret("redis://x"))):
+        assert not (tmp_path / "store").exists()

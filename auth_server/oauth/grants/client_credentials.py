@@ -28,7 +28,9 @@ class ClientCredentials(ClientCredentialsGrant):
         token = access_token_claims(
             client,
             issuer=policy.issuer,
-            aud=audience(client, self.request.resources, policy.resource),
+            aud=audience(
+                client, self.request.resources, self.request.scopes, issuer=policy.issuer, default=policy.resource
+            ),
             scopes=self.request.scopes,
             ttl_s=client.token_ttl_s or policy.access_token_ttl_s,
             now=self.request.now,

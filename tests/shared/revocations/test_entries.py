@@ -12,6 +12,7 @@ from shared.revocations import entries
 from shared.revocations.entries import Kind, NotAuthentic, Revocation, decode_entry, encode_entry, epoch_authenticator
 from shared.revocations.feed_key import Authenticator, FeedKey
 from shared.revocations.head import Head, decode_head
+from shared.token_ids import token_id
 
 KEY = FeedKey(bytes(range(32)))
 AUTHENTICATOR = epoch_authenticator(KEY, b"epoch one.......")
@@ -82,15 +83,32 @@ def test_a_jti_is_kept_in_16_bytes() -> None:
 
 
 def test_marks_count_milliseconds() -> None:
-    """A fractional iat keeps its milliseconds, a whole one reads as the start of its second."""
-    assert entries.marks(access_token(1_800_000_000.123)).issued_ms == 1_800_000_000_123
+    """Our ids say the millisecond; a token with any other reads as issued at the start of its second."""
+    jti = token_id(1_800_000_000_123, bytes(10))
+    assert entries.marks(access_token(1_800_000_000, jti)).issued_ms == 1_800_000_000_123
     assert entries.marks(access_token(1_800_000_000)).issued_ms == 1_800_000_000_000
     marks = entries.marks(access_token(1.0), grant_id="g", api_key_id="a")
     assert (marks.client, marks.subject, marks.grant, marks.api_key) == (b"client-1", b"ann", b"g", b"a")
     assert marks.signing_key == b"kid-1"
 
 
+@pytest.mark.parametrize(
+    "jti",
+    [
+        token_id(1_800_000_001_000, bytes(10)),
+        token_id(1_799_999_999_999, bytes(10)),
+        token_id(1_800_000_000_123, bytes(10)).upper(),
+        token_id(1_800_000_000_123, bytes(10))[:12] + "4" + token_id(1_800_000_000_123, bytes(10))[13:],
+        token_id(1_800_000_000_123, bytes(10))[:16] + "c" + token_id(1_800_000_000_123, bytes(10))[17:],
+        token_id(1_800_000_000_123, bytes(10)) + "0",
+    ],
+)
+def test_an_id_that_can_not_be_ours_or_contradicts_iat_says_nothing(jti: str) -> None:
+    """Another second than iat's, upper case, another version or variant, another length: the safe side."""
+    assert entries.marks(access_token(1_800_000_000, jti)).issued_ms == 1_800_000_000_000
+
+
 @given(st.integers(0, 4_102_444_800_000))
 def test_every_millisecond_of_the_century_survives_a_float(ms: int) -> None:
-    """Decimal iat with three digits is exact enough."""
-    assert entries.milliseconds(float(f"{ms / 1000:.3f}")) == ms
+    """Times in seconds as a float are exact enough."""
+    assert entries.milliseconds(ms / 1000) == ms

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -181,6 +182,23 @@ async def test_writes_that_a_failover_lost_are_written_again(site) -> None:
     assert {token.key for token in lost} <= {entry.key for entry in found}
     assert is_unbroken(found)
     assert site.noticed("revocation_writes_restored") == [{"n_entries": 3}]
+
+
+async def test_a_lost_write_is_missed_although_anothers_entry_has_its_id(site) -> None:
+    """Ids are the store's milliseconds: a failover within one may give the same id twice."""
+    one, two = site.feed(), site.feed()
+    await one.revoke(site.token())
+    await site.save()
+    lost = site.token()
+    await one.revoke(lost)
+    await site.lose_writes()
+    await two.revoke(site.token())
+    (*_, (stream_id, _)) = await site.client.xrange(await site.stream())
+    revocation, position, at_ms = one._recent._written[lost.kind, lost.key]
+    same_id = replace(position, stream_id=stream_id.decode())
+    one._recent._written[lost.kind, lost.key] = (revocation, same_id, at_ms)
+    await site.beat(one)
+    assert lost.key in {entry.key for entry in await site.entries()}
 
 
 async def test_a_store_that_is_away_is_one_error_and_the_task_goes_on(site, tmp_path) -> None:
