@@ -32,11 +32,11 @@ from bench.traffic import attributes, json_request, record, rows
 RESOURCE = "http://model.flood.invalid"
 SOURCE = "127.99.7.1"  # another network than the good callers': limits before authentication count by network
 GOOD_EVERY_S = 0.01
-IDLE_S = 4.0
+IDLE_S = 3.0
 FETCH_EVERY_S = 30.0
 MAX_GROWTH_MIB = 8.0
 ALLOWED = frozenset({"401", "429", "503"})
-WARM_UP = 3_000
+WARM_UP = 2_000
 Tell = Callable[[str], None]
 
 

@@ -39,7 +39,7 @@ class Usual:
 
 
 WHOLE = Usual(seconds=600, rotations=100, emergencies=10, rate=150, disconnects=1000, flood=50_000)
-QUICK = Usual(seconds=25, rotations=3, emergencies=1, rate=40, disconnects=60, flood=2_000)
+QUICK = Usual(seconds=15, rotations=3, emergencies=1, rate=40, disconnects=60, flood=2_000)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m bench.soak",
         description="Run the installation under faults and floods, on the loopback only; exit 0 only if all held.",
     )
-    found.add_argument("--seconds", type=float, metavar="S", help="least length of the soak (default 600; quick 25)")
+    found.add_argument("--seconds", type=float, metavar="S", help="least length of the soak (default 600; quick 15)")
     found.add_argument("--rotations", type=int, metavar="N", help="planned rotations (default 100; quick 3)")
     found.add_argument("--emergencies", type=int, metavar="N", help="emergency rotations (default 10; quick 1)")
     found.add_argument(
