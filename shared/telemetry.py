@@ -33,10 +33,6 @@ CLIENT_REQUESTS_REFUSED = Counter(
 INTROSPECTIONS = Counter("flex_introspections_total", "Tokens introspected", ["active"])
 REVOCATIONS_WRITTEN = Counter("flex_revocations_written_total", "Revocations written to the feed", ["kind"])
 REVOCATION_NOTICES = Counter("flex_revocation_notices_total", "What the revocation feed told", ["notice"])
-REVOCATION_STALENESS = Gauge(
-    "flex_revocation_staleness_seconds", "Age of what is known about revocations", multiprocess_mode="livemax"
-)
-REVOCATIONS_LIVE = Gauge("flex_revocations_live", "Revocations held in memory", multiprocess_mode="livemax")
 SIGNING_QUEUE = Gauge("flex_signing_queue_length", "Tokens that wait for their signature", multiprocess_mode="livesum")
 BEARER_REFUSED = Counter("flex_bearer_refused_total", "Bearer tokens refused", ["reason"])
 KEY_SET_AGE = Gauge("flex_key_set_age_seconds", "Age of the key set in use", multiprocess_mode="livemax")

@@ -48,7 +48,7 @@ class AdminGuard:
     def authenticate(self, scope: Scope) -> AdminCaller:
         """Give the caller; its token must be for the issuer itself, as ``aud`` says.
 
-        Raises AppError unauthenticated, invalid_token (one answer for whatever is wrong), or store_unavailable.
+        Raises AppError unauthenticated, invalid_token (one answer for whatever is wrong), or revocations_stale.
         """
         try:
             token = verify_access_token(

@@ -41,6 +41,7 @@ _OAUTH_WORD = {
     "overloaded": "temporarily_unavailable",
     "store_unavailable": "temporarily_unavailable",
     "keys_unavailable": "temporarily_unavailable",
+    "revocations_stale": "temporarily_unavailable",
     "not_ready": "temporarily_unavailable",
     "conflict": "temporarily_unavailable",  # the key ring is being changed, or the feed has another key
     "internal_error": "server_error",
@@ -74,10 +75,15 @@ class ClientRequests:
     def __init__(
         self, *, clients: ClientCache, pepper: Pepper, clock: Callable[[], float], check_ready: Callable[[], None]
     ) -> None:
-        self.clients = clients
+        self._clients = clients
         self._pepper = pepper
         self.clock = clock
         self.check_ready = check_ready
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the store is away and clients are served as they were before."""
+        return self._clients.degraded
 
     def presented(self, scope: Scope, raw: RawRequest, form: TokenForm) -> Presented:
         """Find what a request says about its client. Raises AppError invalid_request or invalid_client."""
@@ -93,12 +99,12 @@ class ClientRequests:
         A wrong secret of a held client thus costs the same round trip as an unknown client, and a secret that was
         made a moment ago is never refused for a stale copy.
         """
-        held = self.clients.held(client_id)
+        held = self._clients.held(client_id)
         if proves(held, secret_hash, now):
             return held
         if not could_be_client_id(client_id):
             return None
-        return await self.clients.load(client_id)
+        return await self._clients.load(client_id)
 
     async def authenticate(self, scope: Scope, raw: RawRequest) -> tuple[Client, TokenForm]:
         """Give the client of a request that asks for no grant, and its parameters without the secret.

@@ -70,7 +70,7 @@ class TokenEndpoint(OAuthEndpoint):
 
     def _flags(self) -> dict[str, bool]:
         """Mark what was decided on clients as they were before the store was lost."""
-        if not self._requests.clients.degraded:
+        if not self._requests.degraded:
             return {}
         TOKENS_ISSUED_WITHOUT_STORE.inc()
         return {"without_store": True}

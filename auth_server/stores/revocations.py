@@ -14,7 +14,7 @@ from shared.revocations.policy import Freshness, ScopeKind, freshness
 from shared.revocations.recent import Position
 from shared.revocations.revoked import Reason, RevokedSet
 from shared.revocations.writer import RevocationFeed
-from shared.telemetry import REVOCATION_STALENESS, REVOCATIONS_LIVE, REVOCATIONS_WRITTEN
+from shared.telemetry import REVOCATION_STALENESS, REVOCATIONS_HELD, REVOCATIONS_WRITTEN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,23 +39,18 @@ class Revocations:
     def why_revoked(self, token: AccessToken) -> Reason | None:
         """Say why a verified token is refused; None: it is not.
 
-        What is revoked stays so, however old our knowledge is. Raises AppError store_unavailable (503, never 401) where
+        What is revoked stays so, however old our knowledge is. Raises AppError revocations_stale (503, never 401) where
         it is too old to say that a token is not.
         """
         reason = self.revoked.is_revoked(marks(token))
         if reason is None and self._freshness() is Freshness.REFUSE:
-            raise AppError(
-                "store_unavailable",
-                "It can't be told now whether a token is revoked; try again.",
-                retry_after_s=1,
-                reason="revocations_stale",
-            )
+            raise AppError("revocations_stale", staleness_s=self.follower.staleness_s)
         return reason
 
     def measure(self) -> None:
         """Publish how old our knowledge is, and how much there is."""
         REVOCATION_STALENESS.set(self.follower.staleness_s)
-        REVOCATIONS_LIVE.set(len(self.revoked))
+        REVOCATIONS_HELD.set(len(self.revoked))
 
     def _freshness(self) -> Freshness:
         return freshness(self.follower.staleness_s, ScopeKind.MANAGEMENT, self.limit_s)

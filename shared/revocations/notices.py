@@ -43,4 +43,4 @@ def ignore(_notice: Notice, _details: dict[str, Detail]) -> None:
 def to_events(notice: Notice, details: dict[str, Detail]) -> None:
     """Tell whoever reads the events and the metrics."""
     REVOCATION_NOTICES.labels(notice).inc()
-    emit(Event.REVOCATION_FEED, notice=notice, **details)
+    emit(Event(notice.value), **details)

@@ -68,7 +68,7 @@ async def test_stale_knowledge_is_503_and_never_401(server, clock):
     async with silenced_feed(server.settings):
         clock.advance(61)
         answer = await call(server, token)
-        assert_problem(answer, 503, "store_unavailable")
+        assert_problem(answer, 503, "revocations_stale")
         assert answer.headers["retry-after"] == "1"
     await until_beaten(server, made)
     assert (await call(server, token)).status_code == 200

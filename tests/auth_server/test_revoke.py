@@ -1,6 +1,7 @@
 """``POST /oauth2/revoke`` (RFC 7009): who may end which token, and what is answered to everything else."""
 
 import asyncio
+import random
 
 import pytest
 
@@ -172,3 +173,40 @@ async def test_a_revocation_outlives_a_restart(settings, clock):
         assert (await send(before, made, token)).status_code == 200
     async with serving(settings, clock) as after:
         assert not await active(after, made, token)
+
+
+@pytest.mark.parametrize("path", [REVOKE, INTROSPECT])
+async def test_no_input_makes_the_server_fail(server, path):
+    """Two hundred damaged requests: never a 500, never anything but the RFC's forms."""
+    chance = random.Random(20261125)
+    made = await server.register()
+    token = await issued(server, made)
+    login = FORM | {"authorization": basic(made.client.client_id, made.secret)}
+    for _ in range(200):
+        body = bytearray(f"token={token}&token_type_hint=access_token".encode())
+        for _ in range(chance.randint(0, 4)):
+            body[chance.randrange(len(body))] = chance.randrange(256)
+        answer = await server.http.post(path, content=bytes(body), headers=login)
+        assert answer.status_code in {200, 400}
+        expected = set() if path == REVOKE else {"active"}
+        said = answer.json() if answer.content else {}
+        assert set(said) >= (expected if answer.status_code == 200 else {"error", "error_description"})
+
+
+async def test_no_token_and_no_secret_reaches_an_event_or_an_answer(server, event_log):
+    """Who revoked what is there by ids."""
+    made, operator = await server.register(), await server.register("tokens:revoke")
+    token = await issued(server, made)
+    login = {"authorization": f"Bearer {await issued(server, operator)}"}
+    body = {"kind": "token", "value": token, "reason": "leaked"}
+    answers = [await send(server, made, token, INTROSPECT)]
+    jti = answers[0].json()["jti"]
+    answers += [await send(server, operator, token)]
+    answers += [await server.http.post("/admin/v1/revocations", json=body, headers=login)]
+    answers += [await send(server, made, "x" + token)]
+    said = event_log.text + "".join(answer.text for answer in answers)
+    for secret in (token, token.rpartition(".")[2], token.split(".")[1], made.secret.reveal()):
+        assert secret not in said
+    first, second = event_log.named(Event.REVOCATION_WRITTEN)
+    assert (first["kind"], first["key"], first["by"]) == ("token", jti, operator.client.client_id)
+    assert (second["key"], second["reason"]) == (jti, "leaked")

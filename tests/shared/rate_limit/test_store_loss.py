@@ -105,9 +105,9 @@ async def test_a_frozen_store_blocks_no_call(own_client: Redis, wait_until) -> N
                     waits.append(time.perf_counter() - began)
                 if isinstance(answer, Admission):
                     limiter.done(answer)
-            assert slowest < 0.05
+            assert slowest < 0.3  # less than one question to the store may take
             assert len(waits) == 1
-            assert waits[0] < 1.0
+            assert waits[0] < 5.0
             assert limiter.is_lost
         finally:
             os.kill(pid, signal.SIGCONT)
