@@ -141,7 +141,7 @@ def write(done: Results, options: Options) -> str:
 def main(arguments: list[str]) -> int:
     """Run the command line; gives the exit code."""
     options = options_from(arguments)
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # ends everything that was started, as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends everything that was started, as Ctrl-C does
     try:
         done = asyncio.run(run(options))
     except (NotReadyError, NotCovered, TimeoutError, OSError) as failed:

@@ -99,10 +99,19 @@ def _faults(soak: Soak) -> str:
     rows += [f"| planned rotation | {soak.planned} |", f"| emergency rotation | {soak.emergencies} |"]
     rows += [f"| retired key dropped by `flex keys revoke` | {soak.dropped} |"]
     rows += [f"| {kind} | {count} |" for kind, count in sorted(soak.faults.items())]
+    rows += ["", _rotation_times(soak)]
     told = Counter(mark.what[:160] for mark in soak.marks if mark.kind == "refused")
     rows += ["", "Refused meanwhile (commands are tried again):", ""] if told else []
     rows += [f"- {count} × {refusal}" for refusal, count in told.most_common(10)]
     return "\n".join([*rows, ""])
+
+
+def _rotation_times(soak: Soak) -> str:
+    found = sorted(((mark.until or mark.at) - mark.at, mark.what) for mark in soak.marks if mark.kind == "rotation")
+    if not found:
+        return ""
+    middle, (longest, told) = found[len(found) // 2][0], found[-1]
+    return f"A planned rotation took {middle:.1f} s (median); the longest took {longest:.1f} s and last said: {told}"
 
 
 def _floods(floods: Floods) -> str:

@@ -8,12 +8,19 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
+from bench.instance import quiet_environment
 from shared.embedded_store import find_server
 
 READY_WITHIN_S = 20.0
 _PING = b"PING\r\n"
+# Whatever happens to the run, the store ends with it.
+_LAUNCH = """import os, sys
+from shared.processes import die_with_parent
+die_with_parent()
+os.execv(sys.argv[1], sys.argv[1:])"""
 
 
 class Store:
@@ -35,11 +42,12 @@ class Store:
         """Start it and wait until it answers. Raises TimeoutError."""
         self._process = subprocess.Popen(  # noqa: ASYNC220 - a fork of 1 ms
             [
-                str(find_server()),
+                *(sys.executable, "-c", _LAUNCH, str(find_server())),
                 *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)),
                 *("--appendonly", "yes", "--appendfsync", "always", "--save", ""),
                 *("--maxmemory-policy", "noeviction", "--loglevel", "warning", "--logfile", "store.log"),
             ],
+            env=quiet_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
