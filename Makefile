@@ -51,8 +51,9 @@ demo: $(VENV)/.runtime ## the whole story on a throw-away instance; exit 0 only 
 	@exec $(VENV)/bin/flex demo
 
 .PHONY: rotate-keys
-rotate-keys: $(VENV)/.runtime ## change the signing key safely (WAIT=0: refuse instead of waiting; EMERGENCY=1: drop it now)
-	@exec $(VENV)/bin/flex keys rotate $(if $(filter 0,$(WAIT)),--no-wait) $(if $(filter 1,$(EMERGENCY)),--emergency)
+rotate-keys: $(VENV)/.runtime ## change the signing key safely (WAIT=0: refuse, FORCE=1: unchecked, EMERGENCY=1: drop it now)
+	@exec $(VENV)/bin/flex keys rotate $(if $(filter 0,$(WAIT)),--no-wait) $(if $(filter 1,$(FORCE)),--force) \
+		$(if $(filter 1,$(EMERGENCY)),--emergency)
 
 .PHONY: keys-status
 keys-status: $(VENV)/.runtime ## every signing key's state and age, and the earliest safe next step

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
@@ -14,15 +14,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from auth_server.endpoints import health
 from auth_server.endpoints.admin import AdminRoute, admin_api
 from auth_server.endpoints.admin_guard import AdminGuard
+from auth_server.endpoints.admin_keys import AdminKeys
+from auth_server.endpoints.admin_revocations import AdminRevocations
 from auth_server.endpoints.client_requests import ClientRequests
 from auth_server.endpoints.description import docs_endpoint, openapi_endpoint
 from auth_server.endpoints.discovery import jwks_endpoint, metadata_endpoint
 from auth_server.endpoints.health import MetricsEndpoint, ReadyEndpoint
 from auth_server.endpoints.introspect import IntrospectEndpoint
-from auth_server.endpoints.revocations import AdminRevocations
 from auth_server.endpoints.revoke import RevokeEndpoint
 from auth_server.endpoints.token import TokenEndpoint
-from auth_server.keyring.changes import explanation
+from auth_server.key_announcements import KeyAnnouncements
+from auth_server.keyring.changes import RingChanges, explanation
+from auth_server.keyring.confirmation import Reports
 from auth_server.keyring.folder import KeysFolder
 from auth_server.keyring.policy import ring_policy
 from auth_server.keyring.ring import KeyState
@@ -30,6 +33,7 @@ from auth_server.keyring.signer import Signer
 from auth_server.keyring.signing_queue import SigningQueue
 from auth_server.oauth.server import TokenPolicy, TokenRules
 from auth_server.preparation import Preparation
+from auth_server.scheduled_rotation import ScheduledRotation
 from auth_server.settings import AuthSettings
 from auth_server.stores.client_cache import ClientCache
 from auth_server.stores.client_secrets import Pepper, load_pepper
@@ -48,6 +52,7 @@ from shared.revocations.writer import RevocationFeed
 from shared.settings import SettingsError
 from shared.store import StoreRefusedError, connect, embedded_store, store_errors
 from shared.telemetry import SIGNING_QUEUE
+from shared.verifiers import read_reports
 
 Clock = Callable[[], float]
 _FIRST_FOLLOWING_S = 1.0
@@ -119,10 +124,13 @@ async def running(settings: AuthSettings, *, clock: Clock = time.time) -> AsyncI
             signing=SigningQueue(signer),
             preparation=Preparation(settings, clients, pepper, clock),
             revocations=_revocations(settings, store, feed_key, clock),
+            changes=_ring_changes(settings, clock),
+            reports=_reports(store, feed_key),
         )
         prepared = await parts.preparation.at_once(store)
         work = [parts.cache.follow(), signer.watch(), parts.count(), parts.preparation.later(store)]
         work += [parts.revocations.feed.keep_beating(), parts.revocations.follower.follow()]
+        work += parts.key_work(feed_key)
         stack.push_async_callback(background.stop, [background.start(each) for each in work])
         if prepared:
             with contextlib.suppress(TimeoutError):
@@ -150,6 +158,21 @@ def _revocations(settings: AuthSettings, store: Redis, feed_key: FeedKey, clock:
     )
 
 
+def _reports(store: Redis, feed_key: FeedKey) -> Callable[[], Awaitable[Reports]]:
+    async def reports() -> Reports:
+        try:
+            return await read_reports(store, feed_key)
+        except AppError:
+            return None
+
+    return reports
+
+
+def _ring_changes(settings: AuthSettings, clock: Clock) -> RingChanges:
+    folder = KeysFolder(settings.keys_dir, settings.keys_passphrase_file)
+    return RingChanges(folder, ring_policy(settings), clock)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parts:
     """What one running server consists of."""
@@ -163,6 +186,15 @@ class _Parts:
     signing: SigningQueue
     preparation: Preparation
     revocations: Revocations
+    changes: RingChanges
+    reports: Callable[[], Awaitable[Reports]]
+
+    def key_work(self, feed_key: FeedKey) -> list[Coroutine[object, object, None]]:
+        """What runs beside the requests for the sake of the keys: telling the verifiers, and rotating by schedule."""
+        trusted_s, feed = self.settings.jwks_max_stale_s, self.revocations.feed
+        announcements = KeyAnnouncements(self.store, feed_key, feed, self.signer, trusted_s=trusted_s, clock=self.clock)
+        schedule = ScheduledRotation(self.changes, self.signer, self.reports, every_s=self.settings.key_rotation_s)
+        return [announcements.keep(), schedule.keep()]
 
     async def count(self) -> None:
         """Publish how many signatures are waited for and how old the revocations are, once a second."""
@@ -233,7 +265,8 @@ class _Parts:
             signs=self._signs,
             life_s=ring_policy(self.settings).ttl_s,
         )
-        return revocations.routes()
+        keys = AdminKeys(self.changes, self.revocations.feed, self.reports)
+        return (*revocations.routes(), *keys.routes())
 
     def _signs(self, kid: str) -> bool:
         return any(key.kid == kid and key.state in _SIGNING for key in self.signer.ring.keys)

@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.settings import Settings, setting, whole
+from shared.settings import Settings, optional_whole, setting, whole
 
 DEMO_FILE = "demo-client.json"
+ROTATION_IN_PRODUCTION_S = 30 * 86400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthSettings(Settings):
-    """The settings of the auth server: the common ones, and what it does without its store."""
+    """The settings of the auth server: the common ones, what it does without its store, and when keys are rotated."""
 
     store_outage_hold_s: int = setting(
         "FLEX_STORE_OUTAGE_HOLD_S",
@@ -18,6 +19,20 @@ class AuthSettings(Settings):
         "how long client-credentials tokens are issued from memory while the store is away (0: not at all)",
         whole(0, 3600),
     )
+    key_rotation_every_s: int | None = setting(
+        "FLEX_KEY_ROTATION_S",
+        "",
+        "age at which the active signing key is rotated by itself; 0: never; empty: 2592000 (30 days) in production, "
+        "0 in development",
+        optional_whole(0, 315_360_000),
+    )
+
+    @property
+    def key_rotation_s(self) -> int:
+        """Age of the active key at which a rotation is due; 0: only operators rotate."""
+        if self.key_rotation_every_s is not None:
+            return self.key_rotation_every_s
+        return ROTATION_IN_PRODUCTION_S if self.production else 0
 
     @property
     def demo_file(self) -> Path:

@@ -3,34 +3,30 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from auth_server.keyring import confirmation
 from auth_server.keyring.changes import Change
+from auth_server.keyring.confirmation import Reports
 from auth_server.keyring.ring import KeyPolicy, KeyRing, KeyState, activation_safe_at, when
-from auth_server.keyring.status import KeyStatus, RingStatus
-from cli.output import print_json
+from auth_server.keyring.status import ChangeReport, KeyStatus, RingStatus, VerifierStatus, change_report
+from cli.output import one_line, print_json
 
 SHORT_KID = 16
 _LINE_EVERY_S = 15.0
-_STYLES = {"active": "bold green", "standby": "cyan", "retired": "yellow", "removed": "dim"}
-
-
-class ChangeReport(msgspec.Struct, frozen=True):
-    """What a command did, as kids. ``overtaken``: another process had done it already."""
-
-    generation: int
-    active: str
-    overtaken: bool
-    prepared: tuple[str, ...]
-    activated: tuple[str, ...]
-    retired: tuple[str, ...]
-    removed: tuple[str, ...]
-    revoked: tuple[str, ...]
+_STYLES = {
+    "active": "bold green",
+    "confirmed": "cyan",
+    "published": "blue",
+    "staged": "blue",
+    "retiring": "yellow",
+    "removed": "dim",
+}
 
 
 @contextlib.contextmanager
@@ -64,15 +60,43 @@ def print_status(status: RingStatus, now: float, *, as_json: bool) -> None:
         table.add_row(*_row(key, now), style=_STYLES[key.state])
     console = Console()
     console.print(table)
-    console.print(status.advice)
-    if not all(key.encrypted for key in status.keys if key.state in {"active", "standby"}):
+    console.print(_verifiers(status))
+    console.print(status.advice, highlight=False, markup=False)
+    if not all(key.encrypted for key in status.keys if key.state not in {"retiring", "removed"}):
         console.print("Private keys rest unencrypted (mode 0600); FLEX_KEYS_PASSPHRASE_FILE encrypts new ones.")
+
+
+def _verifiers(status: RingStatus) -> Table | str:
+    if not status.verifiers_known:
+        return "Verifiers: not known, as the store can't be read."
+    if not status.verifiers:
+        return "Verifiers: none has reported."
+    table = Table(title="Verifiers", title_justify="left")
+    for column in ("verifier", "seen", "revocations", "holds, and since when"):
+        table.add_column(column, no_wrap=column.startswith("holds"))
+    for each in status.verifiers:
+        table.add_row(
+            escape(one_line(each.id)),
+            f"{_age(int(each.age_s))} ago" if each.live else f"silent for {_age(int(each.age_s))}",
+            escape(one_line(each.feed_state)) or "-",
+            "\n".join(_holding(key, each) for key in status.keys if key.kid in each.kids) or "nothing",
+            style="" if each.live else "dim",
+        )
+    return table
+
+
+def _holding(key: KeyStatus, verifier: VerifierStatus) -> str:
+    proved_at = verifier.proved_at.get(key.kid)
+    now = verifier.seen_at + verifier.age_s
+    since = "not proved" if proved_at is None else f"proved {_age(max(0, int(now - proved_at)))} ago"
+    return f"{key.kid[:SHORT_KID]} {key.state}, {since}"
 
 
 def _row(key: KeyStatus, now: float) -> tuple[str, ...]:
     state = "compromised" if key.compromised else key.state
     expiry = _ahead(key.last_expiry_at, now, "over") if key.last_expiry_at else "never signed"
-    return key.kid[:SHORT_KID], state, _age(key.age_s), expiry, key.next_step or "none", _ahead(key.safe_at, now, "now")
+    safe = _ahead(key.safe_at, now, "waits for verifiers" if key.waits_for else "now")
+    return key.kid[:SHORT_KID], state, _age(key.age_s), expiry, key.next_step or "none", safe
 
 
 def _ahead(at: float | None, now: float, past: str) -> str:
@@ -93,19 +117,9 @@ def print_first(ring: KeyRing, *, as_json: bool) -> None:
     print_change(Change(KeyRing(0, ()), ring), as_json=as_json)
 
 
-def print_change(change: Change, *, as_json: bool) -> None:
-    """Print what a change did."""
-    gone = change.moved_to(KeyState.REMOVED)
-    report = ChangeReport(
-        generation=change.after.generation,
-        active=change.after.active.kid,
-        overtaken=change.overtaken,
-        prepared=tuple(key.kid for key in change.moved_to(KeyState.STANDBY)),
-        activated=tuple(key.kid for key in change.moved_to(KeyState.ACTIVE)),
-        retired=tuple(key.kid for key in change.moved_to(KeyState.RETIRED)),
-        removed=tuple(key.kid for key in gone if not key.compromised),
-        revoked=tuple(key.kid for key in gone if key.compromised),
-    )
+def print_change(change: Change, *, as_json: bool, unpushed: str | None = None) -> None:
+    """Print what a change did. ``unpushed``: why the feed does not have a dropped key (empty: it has it)."""
+    report = change_report(change, pushed=None if unpushed is None else not unpushed)
     if as_json:
         print_json(report)
         return
@@ -128,20 +142,49 @@ def _sentences(report: ChangeReport) -> Iterator[str]:
     yield from lines or ["Nothing to do: no retired key can be removed yet; see 'flex keys status'."]
 
 
-def print_consequences(change: Change, policy: KeyPolicy, now: float, *, as_json: bool) -> None:
-    """Say what callers will see after a key was dropped or changed."""
-    if as_json or change.overtaken:
+def warn_of_force(missing: Sequence[str]) -> None:
+    """Say aloud, on standard error, what a forced activation passes over."""
+    typer.echo("FORCED: the key is activated without the checks that keep callers from noticing.", err=True)
+    for sentence in missing or ["Nothing was missing; it would have been activated without --force as well."]:
+        typer.echo(f"FORCED: {one_line(sentence)}", err=True)
+
+
+def print_dropped(change: Change, policy: KeyPolicy, unpushed: str) -> None:
+    """Say when the tokens of a dropped key are refused. ``unpushed``: why the feed does not have it (empty: it has)."""
+    if change.overtaken:
         return
-    young = [key for key in change.moved_to(KeyState.ACTIVE) if now < activation_safe_at(key, policy)]
-    if any(key.compromised for key in change.moved_to(KeyState.REMOVED)):
+    if unpushed:
         typer.echo(
-            "Callers: tokens of the dropped key get 401 invalid_token once a verifier has fetched the new key set, "
-            f"within {policy.max_age_s + policy.stale_s:g} s; getting a new token and repeating the call once cures it."
+            f"The revocation could not be pushed to the verifiers ({one_line(unpushed)}). A running auth server pushes "
+            "it as soon as it can; until then a verifier drops the key at its next fetch of the key set, within "
+            f"{policy.max_age_s + policy.stale_s:g} s.",
+            err=True,
         )
-    elif not young:
-        typer.echo("Callers notice nothing: every verifier held the new key, and the old one stays published.")
-    for key in young:
+    else:
+        typer.echo("The revocation is in the feed: every verifier that follows it drops the key within a second.")
+    typer.echo(
+        "Callers: tokens of the dropped key get 401 invalid_token; getting a new token and repeating the call once "
+        "cures it."
+    )
+
+
+def print_consequences(change: Change, reports: Reports, policy: KeyPolicy, now: float) -> None:
+    """Say what callers will see after another key was activated. ``reports``: what the verifiers said."""
+    behind: list[str] = []
+    for key in change.moved_to(KeyState.ACTIVE):
+        if now < activation_safe_at(key, policy):
+            until = when(activation_safe_at(key, policy), now)
+            behind.append(f"The new key is young: until {until} a verifier may not hold it yet")
+        if lags := confirmation.laggards(key.kid, reports or (), now, policy):
+            behind.append(f"Verifiers without proof of the new key: {confirmation.named(lags, now)}")
+    for sentence in behind:
+        typer.echo(f"{one_line(sentence)}; it answers 401 to the new tokens until its next fetch.")
+    if behind or change.overtaken or any(key.compromised for key in change.moved_to(KeyState.REMOVED)):
+        return
+    if reports:
+        typer.echo("Callers notice nothing: every verifier proved the new key, and the old one stays published.")
+    else:
         typer.echo(
-            f"The new key is young: until {when(activation_safe_at(key, policy), now)} a verifier may not hold it yet; "
-            "it answers 401 to the new tokens until its next fetch."
+            "Callers notice nothing: the new key is older than any key set in a cache (no verifier has reported, so "
+            "its age alone decided), and the old one stays published."
         )

@@ -9,7 +9,7 @@ import msgspec
 
 from auth_server.keyring.folder import KeysFolder
 from auth_server.keyring.policy import LONGEST_TTL_S
-from auth_server.keyring.signer import published_keys
+from auth_server.keyring.published import published_keys
 from auth_server.oauth.tokens import own_token
 from auth_server.stores.revocations import note_written
 from cli.session import Session, events_in_file, with_clients

@@ -45,6 +45,16 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def optional_whole(low: int, high: int) -> Callable[[str], int | None]:
+    """Parser of a whole number that may be left out."""
+    number = whole(low, high)
+
+    def parse(text: str) -> int | None:
+        return number(text) if text else None
+
+    return parse
+
+
 def one_of(*words: str) -> Callable[[str], str]:
     """Parser of one of a few words."""
 

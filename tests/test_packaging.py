@@ -118,6 +118,8 @@ def test_rotate_keys_passes_its_switches_on() -> None:
     assert "--no-wait" not in make("-n", "rotate-keys").stdout
     assert "--no-wait" in make("-n", "rotate-keys", "WAIT=0").stdout
     assert "--emergency" in make("-n", "rotate-keys", "EMERGENCY=1").stdout
+    assert "--force" in make("-n", "rotate-keys", "FORCE=1").stdout
+    assert "--force" not in make("-n", "rotate-keys").stdout
 
 
 @pytest.mark.parametrize(

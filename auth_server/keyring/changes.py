@@ -5,12 +5,13 @@ loop. ``clock`` gives UTC seconds and is read under the lock.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from auth_server.keyring import transitions
+from auth_server.keyring import confirmation, transitions
+from auth_server.keyring.confirmation import Reports
 from auth_server.keyring.folder import Draft, KeysFolder
-from auth_server.keyring.ring import KeyPolicy, KeyRing, KeyState, SigningKey, check_activation
+from auth_server.keyring.ring import KeyPolicy, KeyRing, KeyState, SigningKey
 from shared.errors import AppError
 from shared.events import Event, emit
 
@@ -39,12 +40,16 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class RingChanges:
-    """Everything an operator can do to the ring in ``folder``. New keys get ``n_bits`` bits."""
+    """Everything an operator can do to the ring in ``folder``. New keys get ``n_bits`` bits.
+
+    ``actor`` names in the events who does it, where it is not the command line.
+    """
 
     folder: KeysFolder
     policy: KeyPolicy
     clock: Clock
     n_bits: int = 2048
+    actor: str = ""
 
     def prepare(self) -> Change:
         """Publish one more standby key. Raises AppError conflict if no more may be published."""
@@ -52,55 +57,66 @@ class RingChanges:
             made = self.folder.make_key(self.n_bits)
             before = draft.ring
             draft.commit(transitions.prepare(before, made.fresh, self.clock()), [made])
-            return _announced(Change(before, draft.ring))
+            return self._announced(Change(before, draft.ring))
 
-    def activate(self, kid: str = "", *, emergency: bool = False) -> Change:
+    def activate(self, kid: str = "", *, reports: Reports, force: bool = False) -> Change:
         """Let a standby key sign (default: the one published longest) and retire the active one.
 
-        Raises AppError conflict, with the earliest safe time, if it is too young; ``emergency`` skips that check.
+        ``reports``: what the verifiers said just before. Raises AppError conflict, naming what is missing, if the key
+        is too young or a verifier has not proved it; ``force`` goes on all the same, and is told as an event.
         """
-        with _refusals_told("activate"), self.folder.changing() as draft:
-            before, now = draft.ring, self.clock()
+        with self._refusals_told("activate"), self.folder.changing() as draft:
+            before = draft.ring
             chosen = before.find(kid) if kid else before.next_standby
-            if chosen.state is KeyState.STANDBY and not emergency:
-                check_activation(chosen, now, self.policy)  # before a key is made for nothing
-            self.folder.private_key(chosen)
+            missing = self._checked(chosen, reports, force=force)
             made = self.folder.make_key(self.n_bits)
             after = transitions.activate(
-                before, self.clock(), self.policy, fresh=made.fresh, kid=chosen.kid, emergency=emergency
+                before, self.clock(), self.policy, fresh=made.fresh, reports=reports, kid=chosen.kid, force=force
             )
             draft.commit(after, [made])
-            return _announced(Change(before, after))
+            return self._announced(Change(before, after), forced=force, missing=missing)
 
-    def rotate(self, *, seen_active: str) -> Change:
+    def rotate(self, *, seen_active: str, reports: Reports, force: bool = False) -> Change:
         """Planned rotation in one commit. ``seen_active``: the active kid on which the caller decided to rotate.
 
         If another key is active by now, another rotation was faster: nothing is done and ``overtaken`` is set.
-        Raises AppError conflict, with the earliest safe time, if the standby key is too young.
+        Raises AppError conflict as :meth:`activate` does.
         """
-        with _refusals_told("rotate"), self.folder.changing() as draft:
+        with self._refusals_told("rotate"), self.folder.changing() as draft:
             before = draft.ring
             if before.active.kid != seen_active:
                 return Change(before, before, overtaken=True)
-            check_activation(before.next_standby, self.clock(), self.policy)
-            self.folder.private_key(before.next_standby)  # a key that can't be loaded must never become active
+            missing = self._checked(before.next_standby, reports, force=force)
             made = self.folder.make_key(self.n_bits)
-            draft.commit(transitions.rotate(before, self.clock(), self.policy, fresh=made.fresh), [made])
-            return _announced(Change(before, draft.ring))
+            after = transitions.rotate(
+                before, self.clock(), self.policy, fresh=made.fresh, reports=reports, force=force
+            )
+            draft.commit(after, [made])
+            return self._announced(Change(before, after), forced=force, missing=missing)
+
+    def _checked(self, key: SigningKey, reports: Reports, *, force: bool) -> list[str]:
+        """Refuse before a key is made for nothing; gives what speaks against the activation (all of it forced)."""
+        if key.state is not KeyState.STANDBY:
+            return []  # the transition refuses it, and says why
+        now = self.clock()
+        if not force:
+            confirmation.check_activation(key, reports, now, self.policy)
+        self.folder.private_key(key)  # a key that can't be loaded must never become active
+        return confirmation.sentences(confirmation.obstacles(key, reports, now, self.policy), now, self.policy)
 
     def rotate_in_emergency(self, *, seen_active: str) -> Change:
         """Drop the key that the caller saw active as compromised; the standby key signs at once, whatever its age.
 
         If a planned rotation retired it meanwhile, it is dropped all the same; ``overtaken`` if it is gone already.
         """
-        with _refusals_told("rotate"), self.folder.changing() as draft:
+        with self._refusals_told("rotate"), self.folder.changing() as draft:
             if draft.ring.find(seen_active).state is KeyState.REMOVED:
                 return Change(draft.ring, draft.ring, overtaken=True)
             return self._revoke(draft, seen_active)
 
     def revoke(self, kid: str) -> Change:
         """Drop a compromised key at once. Raises AppError conflict if it is removed already, not_found if unknown."""
-        with _refusals_told("revoke"), self.folder.changing() as draft:
+        with self._refusals_told("revoke"), self.folder.changing() as draft:
             return self._revoke(draft, kid)
 
     def _revoke(self, draft: Draft, kid: str) -> Change:
@@ -109,21 +125,21 @@ class RingChanges:
             self.folder.private_key(before.next_standby)
         made = self.folder.make_key(self.n_bits)
         draft.commit(transitions.revoke(before, kid, self.clock(), self.policy, fresh=made.fresh), [made])
-        return _announced(Change(before, draft.ring))
+        return self._announced(Change(before, draft.ring))
 
     def retire(self, kid: str) -> Change:
         """End one key: withdraw it if it is a standby key, remove it if it is retired and no live token needs it.
 
         Raises AppError conflict, with the earliest safe time, if that is not safe yet.
         """
-        with _refusals_told("retire"), self.folder.changing() as draft:
+        with self._refusals_told("retire"), self.folder.changing() as draft:
             before, now = draft.ring, self.clock()
             if before.find(kid).state is KeyState.RETIRED:
                 draft.commit(transitions.remove(before, kid, now, self.policy))
             else:
                 made = self.folder.make_key(self.n_bits)
                 draft.commit(transitions.retire(before, kid, now, fresh=made.fresh), [made])
-            return _announced(Change(before, draft.ring))
+            return self._announced(Change(before, draft.ring))
 
     def sweep(self) -> Change:
         """Remove every retired key that no live token needs; nothing is written if there is none."""
@@ -132,7 +148,29 @@ class RingChanges:
             after = transitions.sweep(before, self.clock(), self.policy)
             if after is not before:
                 draft.commit(after)
-            return _announced(Change(before, after))
+            return self._announced(Change(before, after))
+
+    def _announced(self, change: Change, *, forced: bool = False, missing: Sequence[str] = ()) -> Change:
+        who, generation = self._who, change.after.generation
+        for state, event in _EVENT_OF.items():
+            for key in change.moved_to(state):
+                emit(Event.KEY_REVOKED if key.compromised else event, kid=key.kid, generation=generation, **who)
+        if forced:
+            kid = change.after.active.kid
+            emit(Event.KEY_ACTIVATION_FORCED, kid=kid, generation=generation, missing=" ".join(missing), **who)
+        return change
+
+    @contextlib.contextmanager
+    def _refusals_told(self, step: str) -> Iterator[None]:
+        try:
+            yield
+        except AppError as refusal:
+            emit(Event.KEY_ROTATION_REFUSED, step=step, reason=explanation(refusal), **self._who)
+            raise
+
+    @property
+    def _who(self) -> dict[str, str]:
+        return {"actor": self.actor} if self.actor else {}
 
 
 def reserve(folder: KeysFolder, kid: str, until: float) -> None:
@@ -146,20 +184,3 @@ def reserve(folder: KeysFolder, kid: str, until: float) -> None:
 def explanation(error: AppError) -> str:
     """What to tell the operator about an error: the inner reason if there is one, else what callers are told."""
     return error.reason if error.reason != error.code else error.detail
-
-
-def _announced(change: Change) -> Change:
-    for state, event in _EVENT_OF.items():
-        for key in change.moved_to(state):
-            told = Event.KEY_REVOKED if key.compromised else event
-            emit(told, kid=key.kid, generation=change.after.generation)
-    return change
-
-
-@contextlib.contextmanager
-def _refusals_told(step: str) -> Iterator[None]:
-    try:
-        yield
-    except AppError as refusal:
-        emit(Event.KEY_ROTATION_REFUSED, step=step, reason=explanation(refusal))
-        raise

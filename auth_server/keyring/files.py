@@ -9,7 +9,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from auth_server.keyring.material import unusable
@@ -78,9 +78,9 @@ def fingerprint(status: os.stat_result) -> Fingerprint:
     return status.st_ino, status.st_ctime_ns, status.st_size
 
 
-def write_durably(folder: int, name: str, content: bytes) -> None:
+def write_durably(folder: int, name: str, content: bytes, last_look: Callable[[], None] = lambda: None) -> None:
     """Replace ``name`` so that a crash at any moment leaves the old file or the new one, whole: temporary file, fsync,
-    rename, fsync of the folder.
+    rename, fsync of the folder. ``last_look`` is called right before the rename and may refuse it by raising.
     """
     temporary = f".{name}.{secrets.token_hex(6)}{TEMP_SUFFIX}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -91,6 +91,7 @@ def write_durably(folder: int, name: str, content: bytes) -> None:
         while rest:
             rest = rest[os.write(descriptor, rest) :]
         os.fsync(descriptor)
+        last_look()
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary, dir_fd=folder)

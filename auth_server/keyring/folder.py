@@ -19,6 +19,7 @@ from auth_server.keyring import files, material
 from auth_server.keyring.material import MadeKey, unusable
 from auth_server.keyring.ring import KeyPolicy, KeyRing, SigningKey, faults
 from auth_server.keyring.transitions import first_ring
+from shared.errors import AppError
 from shared.secret import Secret
 
 MANIFEST: Final = "keyring.json"
@@ -78,8 +79,7 @@ class KeysFolder:
         Raises AppError conflict if the lock is not free in time, keys_unavailable if the folder can't be used.
         """
         with _as_unusable(), files.opened_folder(self.path) as folder, files.locked(folder, self.lock_timeout_s):
-            ring, _ = _read_manifest(folder)
-            yield Draft(folder, ring)
+            yield Draft(folder, *_read_manifest(folder))
 
     def ensure(self, now: float, policy: KeyPolicy, *, n_bits: int = 2048) -> KeyRing:
         """Make the first ring (one active key, one standby key) if there is none; else give the one that is there.
@@ -100,7 +100,7 @@ class KeysFolder:
                 _clear_leftovers(folder, None)
                 made = [self.make_key(n_bits), self.make_key(n_bits)]
                 ring = first_ring(made[0].fresh, made[1].fresh, now, policy)
-                Draft(folder, ring).commit(ring, made)
+                Draft(folder, ring, None).commit(ring, made)
                 return ring
 
     def _passphrase(self) -> Secret | None:
@@ -109,20 +109,35 @@ class KeysFolder:
 
 @dataclass(slots=True)
 class Draft:
-    """The ring under the folder's lock."""
+    """The ring under the folder's lock; ``_seen`` tells the manifest that it was read from (None: there was none)."""
 
     _folder: int
     ring: KeyRing
+    _seen: files.Fingerprint | None
 
     def commit(self, ring: KeyRing, made: Iterable[MadeKey] = ()) -> None:
-        """Make ``ring`` the ring. Keys in ``made`` that it does not use are dropped unwritten."""
+        """Make ``ring`` the ring. Keys in ``made`` that it does not use are dropped unwritten.
+
+        Raises AppError conflict if the manifest is no longer the one that was read: a lock on a network file system
+        is lost when its server gives it up, and then another host may have been faster.
+        """
         kids = {key.kid for key in ring.published}
         for key in made:
             if key.fresh.kid in kids:
                 files.write_durably(self._folder, f"{key.fresh.kid}.pem", key.pem)
-        files.write_durably(self._folder, MANIFEST, _encode(ring))
-        self.ring = ring
+        files.write_durably(self._folder, MANIFEST, _encode(ring), self._check_unchanged)
+        self.ring, self._seen = ring, self._look()
         _clear_leftovers(self._folder, ring)
+
+    def _check_unchanged(self) -> None:
+        if self._look() != self._seen:
+            raise AppError("conflict", "Another host changed the key ring at the same time; nothing was changed here.")
+
+    def _look(self) -> files.Fingerprint | None:
+        try:
+            return files.read_private(self._folder, MANIFEST)[1]  # opening asks a file server again, stat may not
+        except FileNotFoundError:
+            return None
 
 
 def read_passphrase(path: Path) -> Secret:

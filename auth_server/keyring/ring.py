@@ -124,7 +124,7 @@ def reservation(now: float, policy: KeyPolicy) -> float:
 
 
 def activation_safe_at(key: SigningKey, policy: KeyPolicy) -> float:
-    """When every verifier holds a key set with this key."""
+    """When every verifier that can fetch at all holds a key set with this key."""
     return key.published_at + policy.spread_s
 
 
@@ -139,17 +139,13 @@ def removable(key: SigningKey, now: float, policy: KeyPolicy) -> bool:
     return key.state is KeyState.RETIRED and now > removal_safe_at(key, policy)
 
 
-def check_activation(key: SigningKey, now: float, policy: KeyPolicy) -> None:
-    """Raise AppError conflict, with the earliest safe time, while a verifier may hold a key set without ``key``."""
-    safe_at = activation_safe_at(key, policy)
-    if now < safe_at:
-        raise AppError(
-            "conflict",
-            f"Standby key {key.kid} has been published for {max(0, int(now - key.published_at))} s; verifiers may hold "
-            f"a key set without it for {math.ceil(policy.spread_s)} s. "
-            f"It can be activated safely at {when(safe_at, now)}.",
-            retry_after_s=seconds_until(safe_at, now),
-        )
+def age_sentence(key: SigningKey, now: float, policy: KeyPolicy) -> str:
+    """Say how young a standby key is, and when that is no obstacle any more."""
+    return (
+        f"Standby key {key.kid} has been published for {max(0, int(now - key.published_at))} s; verifiers may hold "
+        f"a key set without it for {math.ceil(policy.spread_s)} s. "
+        f"It can be activated safely at {when(activation_safe_at(key, policy), now)}."
+    )
 
 
 def faults(ring: KeyRing) -> list[str]:

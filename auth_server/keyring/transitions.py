@@ -7,6 +7,7 @@ a bug (ValueError), a step that is not safe yet is refused (AppError conflict).
 
 import dataclasses
 
+from auth_server.keyring.confirmation import Reports, check_activation
 from auth_server.keyring.ring import (
     MAX_PUBLISHED,
     FreshKey,
@@ -14,7 +15,6 @@ from auth_server.keyring.ring import (
     KeyRing,
     KeyState,
     SigningKey,
-    check_activation,
     faults,
     removable,
     removal_safe_at,
@@ -42,19 +42,26 @@ def prepare(ring: KeyRing, fresh: FreshKey, now: float) -> KeyRing:
 
 
 def activate(
-    ring: KeyRing, now: float, policy: KeyPolicy, *, fresh: FreshKey, kid: str = "", emergency: bool = False
+    ring: KeyRing,
+    now: float,
+    policy: KeyPolicy,
+    *,
+    fresh: FreshKey,
+    reports: Reports,
+    kid: str = "",
+    force: bool = False,
 ) -> KeyRing:
     """Let a standby key sign and retire the one that signed, in one step.
 
     ``kid``: which one (default: published longest). ``fresh`` becomes standby if none would be left. Raises AppError
-    conflict, with the earliest safe time, while a verifier may still hold a key set without it; ``emergency`` skips
-    that check only.
+    conflict, naming what is missing, while a verifier may still hold a key set without it or has not proved it in its
+    report; ``force`` skips that check only.
     """
     chosen = ring.find(kid) if kid else ring.next_standby
     if chosen.state is not KeyState.STANDBY:
         raise AppError("conflict", f"Only a standby key can be activated; {chosen.kid} is {chosen.state}.")
-    if not emergency:
-        check_activation(chosen, now, policy)
+    if not force:
+        check_activation(chosen, reports, now, policy)
     signing = dataclasses.replace(
         chosen, state=KeyState.ACTIVE, activated_at=now, last_expiry_at=reservation(now, policy)
     )
@@ -62,12 +69,14 @@ def activate(
     return _next(ring, _with_standby(_swap(ring.keys, signing, retired), fresh, now))
 
 
-def rotate(ring: KeyRing, now: float, policy: KeyPolicy, *, fresh: FreshKey) -> KeyRing:
+def rotate(
+    ring: KeyRing, now: float, policy: KeyPolicy, *, fresh: FreshKey, reports: Reports, force: bool = False
+) -> KeyRing:
     """Planned rotation in one step: activate, retire, new standby, and remove what no live token needs any more.
 
     Raises AppError conflict as :func:`activate` does.
     """
-    rotated = activate(sweep(ring, now, policy), now, policy, fresh=fresh)
+    rotated = activate(sweep(ring, now, policy), now, policy, fresh=fresh, reports=reports, force=force)
     return dataclasses.replace(rotated, generation=ring.generation + 1)
 
 

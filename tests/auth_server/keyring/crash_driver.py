@@ -38,7 +38,7 @@ def changed_by(method: str, *, at: float = LATER) -> Act:
         arguments = {
             "prepare": {},
             "sweep": {},
-            "rotate": {"seen_active": ring.active.kid},
+            "rotate": {"seen_active": ring.active.kid, "reports": ()},
             "rotate_in_emergency": {"seen_active": ring.active.kid},
             "retire": {"kid": ring.next_standby.kid},
         }[method]
@@ -143,7 +143,18 @@ def look(path: Path, before: KeyRing | None) -> None:
     assert names == {MANIFEST, "keyring.lock", *(f"{key.kid}.pem" for key in ring.published)}, names
 
 
-def tried(work: Path, steps: tuple[Act, ...]) -> int:
+def resumed(path: Path, before: KeyRing) -> None:
+    """What the next look of a schedule does: rotate if that is still due. Either way it happened once."""
+    pools.use("again")
+    ring, _ = KeysFolder(path).read()
+    if ring.active.kid == before.active.kid:
+        changed_by("rotate", at=LATER + 10_000)(KeysFolder(path))
+    after, _ = KeysFolder(path).read()
+    assert after.generation == before.generation + 1
+    assert after.active.kid == before.next_standby.kid
+
+
+def tried(work: Path, steps: tuple[Act, ...], *, resume: bool) -> int:
     """Kill the last of ``steps`` at every point; gives how many points there were."""
     base = work / "base"
     pools.use("before")
@@ -160,6 +171,8 @@ def tried(work: Path, steps: tuple[Act, ...]) -> int:
                 break
             n_points += 1
             look(victim, before)
+            if resume and before is not None:
+                resumed(victim, before)
             shutil.rmtree(victim)
     return n_points
 
@@ -169,10 +182,10 @@ def main(work: Path) -> None:
     counts = {}
     for number, (name, steps) in enumerate(SCENARIOS.items()):
         (work / str(number)).mkdir()
-        counts[name] = tried(work / str(number), steps)
+        counts[name] = tried(work / str(number), steps, resume=name.startswith("rotate"))
     print(json.dumps(counts))
 
 
 if __name__ == "__main__":
-    pools = Pools(before=4, child=3, look=3)
+    pools = Pools(before=4, child=3, look=3, again=1)
     main(Path(sys.argv[1]))

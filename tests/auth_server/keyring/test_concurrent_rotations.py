@@ -50,7 +50,7 @@ def test_twenty_rotations_at_once_are_one_rotation(folder, clock):
         f"""
         seen = folder.read()[0].active.kid
         operator = changes.RingChanges(folder, policy, lambda: {clock.now + 400})
-        crowd(20, lambda _: operator.rotate(seen_active=seen).overtaken)
+        crowd(20, lambda _: operator.rotate(seen_active=seen, reports=()).overtaken)
         """,
         folder.path,
     )
@@ -76,7 +76,7 @@ def test_reservations_beside_a_rotation_never_reach_the_retired_key(folder, cloc
         operator = changes.RingChanges(folder, policy, lambda: {clock.now + 400})
         def act(number):
             if number == 5:
-                operator.rotate(seen_active=seen)
+                operator.rotate(seen_active=seen, reports=())
             else:
                 changes.reserve(folder, seen, {clock.now} + 2000 + number)
         crowd(12, act)

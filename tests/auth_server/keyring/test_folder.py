@@ -8,7 +8,7 @@ import threading
 import msgspec
 import pytest
 
-from auth_server.keyring import files
+from auth_server.keyring import files, transitions
 from auth_server.keyring.folder import MANIFEST, KeysFolder, read_passphrase
 from auth_server.keyring.ring import KeyState, faults
 from shared.errors import AppError
@@ -274,3 +274,24 @@ def test_fingerprint_tells_a_replaced_manifest(folder, changes):
     (folder.path / "copy").rename(folder.manifest_path)
     assert folder.read()[1] != before
     assert files.fingerprint(folder.manifest_path.stat()) == folder.read()[1]
+
+
+def test_holder_of_a_lost_lock_changes_nothing(changes, folder, clock):
+    """A file server may give a lock to another host while the first still believes in it; one of two changes wins."""
+    with folder.changing() as draft:
+        late = transitions.prepare(draft.ring, folder.make_key(2048).fresh, clock.now)
+        (folder.path / "keyring.lock").unlink()
+        won = changes.prepare().after
+        with pytest.raises(AppError, match="Another host changed the key ring"):
+            draft.commit(late)
+    assert folder.read()[0] == won
+    folder.check_pems(won)
+
+
+def test_change_under_a_kept_lock_may_be_followed_by_another(folder, clock):
+    """The look before the rename knows this process's own writes."""
+    with folder.changing() as draft:
+        for _ in range(2):
+            made = folder.make_key(2048)
+            draft.commit(transitions.prepare(draft.ring, made.fresh, clock.now), [made])
+    assert folder.read()[0].generation == 3

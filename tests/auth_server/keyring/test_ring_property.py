@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from auth_server.keyring import transitions
 from auth_server.keyring.ring import FreshKey, KeyPolicy, KeyRing, KeyState, faults, reservation
 from shared.errors import AppError
+from shared.verifiers import LIVE_S, VerifierReport
 
 POLICY = KeyPolicy(max_age_s=300, ttl_s=900)
 WAITS = st.sampled_from([0.1, 1.0, 29.0, 31.0, 119.0, 301.0, 303.0, 899.0, 1049.0, 1051.0, 5000.0])
@@ -22,8 +23,29 @@ class Token:
     exp: float
 
 
+class Verifier:
+    """A model server as far as keys go: what it fetched, what it proved, when it last said so."""
+
+    def __init__(self) -> None:
+        self.kids: tuple[str, ...] = ()
+        self.proofs: dict[str, float] = {}
+        self.said: VerifierReport | None = None
+
+    def report(self, name: str, now: float) -> None:
+        self.said = VerifierReport(
+            id=name,
+            started_at=0.0,
+            seen_at=now,
+            kids=self.kids,
+            proofs=dict(self.proofs),
+            feed_state="",
+            staleness_s=None,
+            generation=0,
+        )
+
+
 class RingMachine(stateful.RuleBasedStateMachine):
-    """A ring on disk, two servers that may hold any older ring, and every token that they ever signed."""
+    """A ring on disk, two servers that may hold any older ring, every token that they ever signed, two verifiers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,6 +54,11 @@ class RingMachine(stateful.RuleBasedStateMachine):
         self.ring = transitions.first_ring(self.fresh(), self.fresh(), self.now, POLICY)
         self.held = [self.ring, self.ring]
         self.tokens: list[Token] = []
+        self.verifiers = [Verifier(), Verifier()]
+
+    @property
+    def reports(self) -> tuple[VerifierReport, ...]:
+        return tuple(verifier.said for verifier in self.verifiers if verifier.said is not None)
 
     def fresh(self) -> FreshKey:
         self.n_made += 1
@@ -78,13 +105,58 @@ class RingMachine(stateful.RuleBasedStateMachine):
         kid = self.some_kid(pick)
         acts = {
             "prepare": lambda: transitions.prepare(self.ring, self.fresh(), self.now),
-            "activate": lambda: transitions.activate(self.ring, self.now, POLICY, fresh=self.fresh(), kid=kid),
-            "rotate": lambda: transitions.rotate(self.ring, self.now, POLICY, fresh=self.fresh()),
+            "activate": lambda: transitions.activate(
+                self.ring, self.now, POLICY, fresh=self.fresh(), reports=self.reports, kid=kid
+            ),
+            "rotate": lambda: transitions.rotate(self.ring, self.now, POLICY, fresh=self.fresh(), reports=self.reports),
             "sweep": lambda: transitions.sweep(self.ring, self.now, POLICY),
             "retire": lambda: transitions.retire(self.ring, kid, self.now, fresh=self.fresh()),
             "remove": lambda: transitions.remove(self.ring, kid, self.now, POLICY),
         }
+        before = self.ring.active.kid
         self.try_change(acts[kind])
+        if self.ring.active.kid != before:
+            self.everybody_knows_the_key_that_signs()
+
+    def everybody_knows_the_key_that_signs(self) -> None:
+        """After an activation that nobody forced."""
+        for said in self.reports:
+            proved = self.ring.active.kid in said.kids and self.ring.active.kid in said.proofs
+            over = self.now >= said.seen_at + POLICY.spread_s
+            assert proved or (self.now - said.seen_at > LIVE_S and over)
+
+    @stateful.rule(number=st.integers(0, 1), server=st.integers(0, 1), report=st.booleans())
+    def verifier_fetches_and_proves(self, *, number: int, server: int, report: bool) -> None:
+        """It sees the key set of a server that may hold an older ring, and the canaries of the newest."""
+        verifier = self.verifiers[number]
+        verifier.kids = tuple(key.kid for key in self.held[server].published)
+        canaries = [key.kid for key in self.ring.keys if key.state in {KeyState.STANDBY, KeyState.ACTIVE}]
+        verifier.proofs |= {kid: self.now for kid in canaries if kid in verifier.kids}
+        if report:
+            verifier.report(f"v{number}", self.now)
+
+    @stateful.rule(number=st.integers(0, 1))
+    def verifier_reports(self, number: int) -> None:
+        self.verifiers[number].report(f"v{number}", self.now)
+
+    @stateful.rule(number=st.integers(0, 1), report=st.booleans(), goodbye=st.booleans())
+    def verifier_restarts(self, *, number: int, report: bool, goodbye: bool) -> None:
+        said = None if goodbye else self.verifiers[number].said
+        self.verifiers[number] = Verifier()
+        self.verifiers[number].said = said
+        if report:
+            self.verifiers[number].report(f"v{number}", self.now)
+
+    @stateful.rule()
+    def two_operators_rotate_at_once(self) -> None:
+        """Both decided on the same active key: whoever comes second finds another one and does nothing."""
+        seen, generation = self.ring.active.kid, self.ring.generation
+        for _ in range(2):
+            if self.ring.active.kid == seen:
+                self.try_change(
+                    lambda: transitions.rotate(self.ring, self.now, POLICY, fresh=self.fresh(), reports=self.reports)
+                )
+        assert self.ring.generation <= generation + 1
 
     @stateful.rule(pick=PICKS, emergency=st.booleans())
     def operator_panics(self, *, pick: int, emergency: bool) -> None:

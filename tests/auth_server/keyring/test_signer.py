@@ -91,7 +91,7 @@ def test_next_signature_after_a_rotation_uses_the_new_key(signer, changes, clock
     old = signer.ring.active.kid
     token = signer.sign(claims(clock.now))
     clock.advance(400)
-    changes.rotate(seen_active=old)
+    changes.rotate(seen_active=old, reports=())
     assert signer.sign_if_ready(claims(clock.now)) is None
     assert header(signer.sign(claims(clock.now)))["kid"] == changes.folder.read()[0].active.kid != old
     assert verified(token, signer, clock.now) == old
@@ -137,7 +137,7 @@ def test_late_server_reserves_nothing_for_a_retired_key(signer, changes, folder,
     """It finds that another key signs, and takes that one."""
     old = signer.ring.active
     clock.advance(400)
-    changes.rotate(seen_active=old.kid)
+    changes.rotate(seen_active=old.kid, reports=())
     keyring_changes.reserve(folder, old.kid, clock.now + 9999)
     assert folder.read()[0].find(old.kid).last_expiry_at == old.last_expiry_at
     signer.refresh(clock.now + 900)
@@ -149,7 +149,7 @@ def test_removed_key_signed_nothing_that_lives(signer, changes, clock):
     old = signer.ring.active.kid
     clock.now = signer.ring.active.last_expiry_at - 900
     token = signer.sign_if_ready(claims(clock.now))
-    changes.activate(emergency=True)
+    changes.activate(reports=None, force=True)
     clock.now = changes.folder.read()[0].find(old).last_expiry_at + 30
     assert changes.sweep().moved_to(KeyState.REMOVED) == ()
     clock.advance(1)
@@ -194,9 +194,9 @@ def test_activation_of_a_key_that_can_not_be_loaded_is_refused(changes, folder, 
     ring, _ = folder.read()
     (folder.path / f"{ring.next_standby.kid}.pem").write_bytes(b"rubbish")
     clock.advance(400)
-    for act in (changes.rotate, changes.rotate_in_emergency):
+    for act, more in ((changes.rotate, {"reports": ()}), (changes.rotate_in_emergency, {})):
         with pytest.raises(AppError, match="keys_unavailable"):
-            act(seen_active=ring.active.kid)
+            act(seen_active=ring.active.kid, **more)
     assert folder.read()[0] == ring
 
 
@@ -249,7 +249,7 @@ async def test_watch_forgets_private_keys_that_sign_no_more(signer, changes, clo
     old = signer.ring.active.kid
     async with watching(signer):
         clock.advance(400)
-        await asyncio.to_thread(lambda: changes.rotate(seen_active=old))
+        await asyncio.to_thread(lambda: changes.rotate(seen_active=old, reports=()))
         await until(lambda: old not in signer._private)
     assert signer.get(old) is not None
 
@@ -273,7 +273,9 @@ async def test_two_servers_follow_one_rotation(folder, policy, clock, changes):
     signers = [Signer.open(folder, policy, issuer=ISSUER, clock=clock) for _ in range(2)]
     async with watching(signers[0]), watching(signers[1]):
         clock.advance(400)
-        change = await asyncio.to_thread(lambda: changes.rotate(seen_active=changes.folder.read()[0].active.kid))
+        change = await asyncio.to_thread(
+            lambda: changes.rotate(seen_active=changes.folder.read()[0].active.kid, reports=())
+        )
         await until(lambda: {signer.ring.generation for signer in signers} == {change.after.generation})
         assert {header(signer.sign(claims(clock.now)))["kid"] for signer in signers} == {change.after.active.kid}
         assert len({signer.jwks().etag for signer in signers}) == 1
@@ -282,7 +284,7 @@ async def test_two_servers_follow_one_rotation(folder, policy, clock, changes):
 def test_no_secret_shows_in_events_or_reprs(signer, changes, clock, event_log):
     """Neither PEM nor private numbers appear anywhere an operator looks."""
     clock.advance(400)
-    changes.rotate(seen_active=signer.ring.active.kid)
+    changes.rotate(seen_active=signer.ring.active.kid, reports=())
     secret = str(signer._held.private.private_numbers().d)
     shown = event_log.text + repr(signer) + repr(changes) + repr(signer.ring)
     assert "PRIVATE" not in shown
@@ -293,9 +295,9 @@ def test_changes_name_their_events(changes, clock, event_log):
     """One event for each key that changed its state, with kid and generation; a refusal says what is missing."""
     seen = changes.folder.read()[0].active.kid
     with pytest.raises(AppError):
-        changes.rotate(seen_active=seen)
+        changes.rotate(seen_active=seen, reports=())
     clock.advance(400)
-    changes.rotate(seen_active=seen)
+    changes.rotate(seen_active=seen, reports=())
     changes.revoke(changes.folder.read()[0].active.kid)
     names = [line["event"] for line in event_log.lines]
     assert names == [
@@ -310,7 +312,7 @@ def test_emergency_also_drops_a_key_that_a_planned_rotation_just_retired(changes
     """The operator distrusts that key, active or not; a second emergency then finds nothing to do."""
     seen = changes.folder.read()[0].active.kid
     clock.advance(400)
-    heir = changes.rotate(seen_active=seen).after.active.kid
+    heir = changes.rotate(seen_active=seen, reports=()).after.active.kid
     dropped = changes.rotate_in_emergency(seen_active=seen)
     assert dropped.after.find(seen).compromised
     assert dropped.after.active.kid == heir

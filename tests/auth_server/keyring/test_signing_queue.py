@@ -130,7 +130,7 @@ async def test_rotation_in_the_middle_is_taken_over_without_a_failure(signer, ch
     clock.advance(60)
     before = await asyncio.gather(*(queue.sign(claims(clock)) for _ in range(3)))
     clock.advance(400)
-    changes.rotate(seen_active=old)
+    changes.rotate(seen_active=old, reports=())
     after = await asyncio.gather(*(queue.sign(claims(clock)) for _ in range(5)))
     assert signer.ring.active.kid != old
     assert len({token.split(".")[0] for token in before}) == len({token.split(".")[0] for token in after}) == 1

@@ -42,7 +42,7 @@ def test_first_ring_signs_at_once_and_publishes_a_standby_key(ring):
 
 def test_planned_rotation_is_one_step(ring):
     """Standby signs, active retires, a new standby key is there: one generation further."""
-    rotated = transitions.rotate(ring, SAFE, POLICY, fresh=fresh("c"))
+    rotated = transitions.rotate(ring, SAFE, POLICY, fresh=fresh("c"), reports=())
     assert states(rotated) == {"a": "retired", "b": "active", "c": "standby"}
     assert rotated.generation == ring.generation + 1
     assert rotated.active.last_expiry_at == SAFE + 900 + 120
@@ -51,7 +51,7 @@ def test_planned_rotation_is_one_step(ring):
 def test_standby_key_younger_than_the_cache_bound_is_refused_with_the_safe_moment(ring):
     """The refusal names the key, its age, what is missing and when it will be there."""
     with pytest.raises(AppError) as refused:
-        transitions.rotate(ring, SAFE - 0.5, POLICY, fresh=fresh("c"))
+        transitions.rotate(ring, SAFE - 0.5, POLICY, fresh=fresh("c"), reports=())
     assert refused.value.code == "conflict"
     assert refused.value.retry_after_s == 1
     assert "published for 301 s" in refused.value.detail
@@ -60,7 +60,7 @@ def test_standby_key_younger_than_the_cache_bound_is_refused_with_the_safe_momen
 
 def test_emergency_activation_skips_the_age_only(ring):
     """A young standby key signs, the former key stays published."""
-    rotated = transitions.activate(ring, T0 + 1, POLICY, fresh=fresh("c"), emergency=True)
+    rotated = transitions.activate(ring, T0 + 1, POLICY, fresh=fresh("c"), reports=(), force=True)
     assert states(rotated) == {"a": "retired", "b": "active", "c": "standby"}
 
 
@@ -70,19 +70,19 @@ def test_only_a_standby_key_can_be_activated(ring, kid):
     retired = dataclasses.replace(ring.active, kid="r", state=KeyState.RETIRED, retired_at=T0)
     ring = KeyRing(1, (*ring.keys, retired))
     with pytest.raises(AppError, match="conflict"):
-        transitions.activate(ring, SAFE, POLICY, fresh=fresh("c"), kid=kid)
+        transitions.activate(ring, SAFE, POLICY, fresh=fresh("c"), reports=(), kid=kid)
 
 
 def test_chosen_standby_key_is_activated_and_the_other_one_stays(ring):
     """With a second standby key no fresh one is needed."""
     ring = transitions.prepare(ring, fresh("b2"), T0)
-    rotated = transitions.activate(ring, SAFE, POLICY, fresh=fresh("c"), kid="b2")
+    rotated = transitions.activate(ring, SAFE, POLICY, fresh=fresh("c"), reports=(), kid="b2")
     assert states(rotated) == {"a": "retired", "b": "standby", "b2": "active"}
 
 
 def test_retired_key_stays_until_its_last_token_is_over(ring):
     """Removal waits for the high-water mark and the leeway, to the second; then the key is gone for ever."""
-    ring = transitions.rotate(ring, SAFE, POLICY, fresh=fresh("c"))
+    ring = transitions.rotate(ring, SAFE, POLICY, fresh=fresh("c"), reports=())
     end = ring.find("a").last_expiry_at + POLICY.leeway_s
     with pytest.raises(AppError) as refused:
         transitions.remove(ring, "a", end, POLICY)
@@ -98,7 +98,7 @@ def test_key_that_was_retired_a_moment_ago_is_not_removed_however_old_its_tokens
     """Two independent facts must hold: servers need the take-over time to stop signing."""
     old = dataclasses.replace(ring.active, last_expiry_at=T0 - 1000)
     ring = KeyRing(1, (old, *ring.keys[1:]))
-    ring = transitions.activate(ring, SAFE, POLICY, fresh=fresh("c"))
+    ring = transitions.activate(ring, SAFE, POLICY, fresh=fresh("c"), reports=())
     assert removal_safe_at(ring.find("a"), POLICY) == SAFE + POLICY.takeover_s
     assert transitions.sweep(ring, SAFE + 1, POLICY) is ring
     assert transitions.sweep(ring, SAFE + 3, POLICY).find("a").state is KeyState.REMOVED
@@ -106,9 +106,9 @@ def test_key_that_was_retired_a_moment_ago_is_not_removed_however_old_its_tokens
 
 def test_rotation_removes_what_is_over_in_the_same_generation(ring):
     """One commit does all of it."""
-    ring = transitions.rotate(ring, SAFE, POLICY, fresh=fresh("c"))
+    ring = transitions.rotate(ring, SAFE, POLICY, fresh=fresh("c"), reports=())
     later = SAFE + 10_000
-    rotated = transitions.rotate(ring, later, POLICY, fresh=fresh("d"))
+    rotated = transitions.rotate(ring, later, POLICY, fresh=fresh("d"), reports=())
     assert states(rotated) == {"a": "removed", "b": "retired", "c": "active", "d": "standby"}
     assert rotated.generation == ring.generation + 1
 
@@ -122,7 +122,7 @@ def test_withdrawn_standby_key_is_replaced(ring):
 
 def test_active_and_retired_keys_can_not_be_withdrawn(ring):
     """The active key is retired by activating another one."""
-    ring = transitions.rotate(ring, SAFE, POLICY, fresh=fresh("c"))
+    ring = transitions.rotate(ring, SAFE, POLICY, fresh=fresh("c"), reports=())
     for kid in ("a", "b"):
         with pytest.raises(AppError, match="conflict"):
             transitions.retire(ring, kid, SAFE, fresh=fresh("d"))
@@ -163,7 +163,7 @@ def test_reservation_only_rises_and_only_for_the_active_key(ring):
     assert raised.active.last_expiry_at == mark + 60
     assert raised.generation == ring.generation
     assert transitions.reserve(ring, "a", mark) is ring
-    rotated = transitions.rotate(ring, SAFE, POLICY, fresh=fresh("c"))
+    rotated = transitions.rotate(ring, SAFE, POLICY, fresh=fresh("c"), reports=())
     assert transitions.reserve(rotated, "a", mark + 60) is rotated
     assert transitions.reserve(rotated, "c", mark + 60) is rotated
 

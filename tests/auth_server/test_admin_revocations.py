@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from auth_server.endpoints.revocations import page
+from auth_server.endpoints.admin_revocations import page
 from shared.events import Event
 from shared.revocations.entries import Entry, Kind
 from shared.revocations.revoked import RevokedSet
