@@ -111,7 +111,9 @@ def _rotation_times(soak: Soak) -> str:
     if not found:
         return ""
     middle, (longest, told) = found[len(found) // 2][0], found[-1]
-    return f"A planned rotation took {middle:.1f} s (median); the longest took {longest:.1f} s and last said: {told}"
+    return (
+        f"A planned rotation took {middle:.1f} s (median); the longest took {longest:.1f} s and last said:\n\n> {told}"
+    )
 
 
 def _floods(floods: Floods) -> str:

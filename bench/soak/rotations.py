@@ -75,8 +75,8 @@ class Rotations:
                 await asyncio.sleep(RETRY_S)
 
     def _planned_before_next_emergency(self) -> int:
-        """They are spread evenly over the run, so that one falls into every kind of fault."""
-        return (self.emergencies + 1) * self.n_planned // (self.n_emergency + 1)
+        """The first comes at once, when all tokens are of one key; the others are spread evenly over the run."""
+        return self.emergencies * self.n_planned // self.n_emergency
 
     async def _rotate(self) -> None:
         began = self.timeline.now()

@@ -26,7 +26,7 @@ from bench.soak.trials import Trials
 from bench.traffic import Row, attributes, rows
 from flex_client import ClientCredentials
 
-N_CLIENTS = 6
+N_CLIENTS = 24  # so many that each key has signed the tokens of some
 LONG_LIFE_S = 900
 LIMITED = "a"
 """The host that is cut off at the end; all outages before are shorter than its limit."""

@@ -31,6 +31,7 @@ def test_everything_holds_under_faults_and_nothing_is_left_behind(tmp_path):
     assert done.returncode == 0, done.stdout[:4000] + done.stderr[-2000:]
     raw = json.loads((tmp_path / "raw.json").read_text())
     assert raw["soak"]["outcomes"]["ok"] > 500
+    assert raw["soak"]["outcomes"]["recovered"] > 0
     assert {reach["kind"] for reach in raw["soak"]["reaches"]} >= {"jti", "client", "subject", "emergency"}
     assert (tmp_path / "out" / "soak.png").stat().st_size > 10_000
     assert "**Everything held.**" in (tmp_path / "out" / "soak.md").read_text()
