@@ -48,15 +48,17 @@ def _shade(axes: Axes, soak: Soak) -> None:
 def _events(axes: Axes, soak: Soak) -> None:
     """One row for each kind of event, a bar from its beginning to its end."""
     faults = sorted({mark.what for mark in soak.marks if mark.kind == "fault"})
-    rows = ["planned rotation", "emergency rotation", "refused command", *faults]
+    cut_off = sorted({mark.what for mark in soak.marks if mark.kind == "policy"})
+    rows = ["planned rotation", "emergency rotation", "refused command", *faults, *cut_off]
     kinds = {"rotation": rows[0], "emergency": rows[1], "refused": rows[2]}
     colours = {"rotation": ROTATION, "emergency": EMERGENCY, "refused": "#888888", "fault": "#8a7f6a"}
     for mark in soak.marks:
-        row = mark.what if mark.kind == "fault" else kinds.get(mark.kind)
+        lasting = mark.kind in {"fault", "policy"}
+        row = mark.what if lasting else kinds.get(mark.kind)
         if row is None:
             continue
         ended = mark.until or mark.at
-        if mark.kind == "fault":
+        if lasting:
             axes.barh(rows.index(row), max(ended - mark.at, 0.4), left=mark.at, color=colours["fault"], height=0.7)
         else:
             axes.plot([ended], [rows.index(row)], "|", color=colours[mark.kind], markersize=9, markeredgewidth=1.4)

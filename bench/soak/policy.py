@@ -64,7 +64,7 @@ class Policy:
         again = await asyncio.gather(
             *(self._until(200, line, odd, HEAL_WITHIN_S * 2) for line, odd in zip(lines, others, strict=True))
         )
-        self.timeline.mark("policy", f"host {host} cut off beyond its limit", since=began)
+        self.timeline.mark("policy", f"{host}: cut off beyond its limit", since=began)
         return [
             Flip(host, line.worker, expected_s, at, back, odd)
             for line, at, back, odd in zip(lines, refused, again, others, strict=True)

@@ -3,8 +3,7 @@
 from collections import Counter
 
 from bench.floods.runner import Floods
-from bench.soak.results import About, Check, Results, Soak, checks, reach_figures, undisturbed
-from bench.soak.timeline import BOUND_S
+from bench.soak.results import About, Check, Results, Soak, by_disturbance, checks, reach_figures
 
 _INTRO = """# Soak: the installation under faults
 
@@ -71,19 +70,16 @@ def _reach(soak: Soak) -> str:
     rows = [
         "## Reach of revocations",
         "",
-        "| kind | where | workers asked | p50 ms | p99 ms | longest ms |",
+        "| kind | while | workers asked | p50 ms | p99 ms | longest ms |",
         "|---|---|---|---|---|---|",
     ]
-    kinds = sorted({one.kind for one in soak.reaches if one.kind != "ghost"})
-    for kind in kinds:
-        of_kind = [one for one in soak.reaches if one.kind == kind]
-        clear = undisturbed(of_kind, BOUND_S)
-        disturbed = [one for one in of_kind if one not in clear]
-        for where, found in (("reaches the store", clear), ("in an outage", disturbed)):
+    for disturbance, of_class in by_disturbance(soak).items():
+        for kind in sorted({one.kind for one in of_class}):
+            found = [one for one in of_class if one.kind == kind]
             if figures := reach_figures(found):
                 p50, p99, longest = figures
-                rows.append(f"| {kind} | {where} | {len(found):,} | {p50:.1f} | {p99:.1f} | {longest:,.1f} |")
-    return "\n".join([*rows, ""]) if kinds else ""
+                rows.append(f"| {kind} | {disturbance} | {len(found):,} | {p50:.1f} | {p99:.1f} | {longest:,.1f} |")
+    return "\n".join([*rows, ""])
 
 
 def _calls(soak: Soak) -> str:

@@ -8,7 +8,7 @@ import msgspec
 from bench.floods.runner import MAX_GROWTH_MIB, Floods
 from bench.soak.disconnects import DisconnectProof
 from bench.soak.policy import Flip
-from bench.soak.timeline import Failure, Mark, Outage, Second, Staleness
+from bench.soak.timeline import BOUND_S, Failure, Mark, Outage, Second, Staleness
 from bench.soak.trials import Reach
 from bench.spread import percentile
 
@@ -81,9 +81,19 @@ def reach_figures(reaches: Iterable[Reach]) -> tuple[float, float, float] | None
     return (statistics.median(found), percentile(found, 0.99), max(found)) if found else None
 
 
-def undisturbed(reaches: Iterable[Reach], bound_s: float) -> list[Reach]:
-    """Those of which no outage moved the bound."""
-    return [one for one in reaches if one.kind != "ghost" and one.due <= one.acked_at + bound_s + 1e-6]
+def by_disturbance(soak: Soak) -> dict[str, list[Reach]]:
+    """The trials' reaches: while nothing was broken, during other faults, and where an outage moved the bound."""
+    broken = [(mark.at - BOUND_S, (mark.until or mark.at) + BOUND_S) for mark in soak.marks if mark.kind == "fault"]
+    found: dict[str, list[Reach]] = {"nothing is broken": [], "something is": [], "an outage moves the bound": []}
+    quiet, faulty, cut_off = found.values()
+    for one in soak.reaches:
+        if one.kind == "ghost":
+            continue
+        if one.due > one.acked_at + BOUND_S + 1e-6:
+            cut_off.append(one)
+        else:
+            (faulty if any(began <= one.acked_at <= ended for began, ended in broken) else quiet).append(one)
+    return found
 
 
 def checks(results: Results) -> list[Check]:

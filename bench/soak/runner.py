@@ -64,9 +64,22 @@ async def soak(options: Options, tell: Tell) -> Soak:
         running = sites.running(Path(folder), faketime=faketime, staleness_limits={LIMITED: limit_s})
         tell("starting store, auth server and two hosts")
         async with running as site, _cast(site, options) as cast:
-            await _play(cast, options, tell)
-            flips = await _cut_off(cast, limit_s, tell)
+            async with _watched(cast):
+                await _play(cast, options, tell)
+                flips = await _cut_off(cast, limit_s, tell)
             return _outcome(cast, options, flips)
+
+
+@contextlib.asynccontextmanager
+async def _watched(cast: _Cast) -> AsyncIterator[None]:
+    """Ask all workers how old their revocations are while the block runs."""
+    stop = asyncio.Event()
+    watching = asyncio.create_task(watch_staleness(cast.lines, cast.timeline, stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await watching
 
 
 @contextlib.asynccontextmanager
@@ -113,10 +126,9 @@ def _credentials(site: Site, clients: list[Credentials]) -> list[ClientCredentia
 
 async def _play(cast: _Cast, options: Options, tell: Tell) -> None:
     """Let everybody act; faults and trials end first, good callers last."""
-    breaking, calling, looking = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    breaking, calling = asyncio.Event(), asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(cast.callers.run(calling))
-        group.create_task(watch_staleness(cast.lines, cast.timeline, looking))
         await asyncio.sleep(WARM_UP_S)
         acting = [group.create_task(act) for act in _acts(cast, breaking)]
         await _until_done(cast, options, tell)
@@ -126,7 +138,6 @@ async def _play(cast: _Cast, options: Options, tell: Tell) -> None:
         await cast.trials.finish()
         await asyncio.sleep(1.0)
         calling.set()
-        looking.set()
 
 
 def _acts(cast: _Cast, stop: asyncio.Event) -> list[Coroutine[Any, Any, None]]:

@@ -7,8 +7,8 @@ from bench.floods.runner import Flood, Floods
 from bench.soak.disconnects import DisconnectProof
 from bench.soak.policy import Flip
 from bench.soak.report import page
-from bench.soak.results import About, Results, Soak, checks, reach_figures, undisturbed
-from bench.soak.timeline import BOUND_S, Failure
+from bench.soak.results import About, Results, Soak, by_disturbance, checks, reach_figures
+from bench.soak.timeline import Failure, Mark
 from bench.soak.trials import Reach
 
 IN_TIME = Reach("jti", "a", "1", 10.0, 10.2, 11.0, refused=True)
@@ -86,9 +86,11 @@ def test_one_broken_promise_fails_the_run(part, changed):
     assert "**Not everything held.**" in page(results, picture=False)
 
 
-def test_reach_is_told_apart_by_outage():
-    """Where an outage moved the bound, the time says nothing about the feed."""
-    assert undisturbed(SOAK.reaches, BOUND_S) == [IN_TIME, NEVER_SERVED]
+def test_reach_is_told_apart_by_what_was_broken():
+    """Where an outage moved the bound, the time says nothing about the feed; a slow way says little."""
+    assert list(by_disturbance(SOAK).values()) == [[IN_TIME, NEVER_SERVED], [], [IN_OUTAGE]]
+    slow = msgspec.structs.replace(SOAK, marks=[Mark(10.9, "fault", "a: store slow", 12.0)])
+    assert list(by_disturbance(slow).values()) == [[], [IN_TIME, NEVER_SERVED], [IN_OUTAGE]]
     p50, _, longest = reach_figures([IN_TIME, NEVER_SERVED]) or (0.0, 0.0, 0.0)
     assert (round(p50), round(longest)) == (100, 200)
     assert reach_figures([]) is None
