@@ -16,13 +16,17 @@ from auth_server.endpoints.admin import AdminRoute, admin_api
 from auth_server.endpoints.admin_guard import AdminGuard
 from auth_server.endpoints.admin_keys import AdminKeys
 from auth_server.endpoints.admin_revocations import AdminRevocations
+from auth_server.endpoints.admin_usage import Usage
 from auth_server.endpoints.client_requests import ClientRequests
 from auth_server.endpoints.description import docs_endpoint, openapi_endpoint
 from auth_server.endpoints.discovery import jwks_endpoint, metadata_endpoint
 from auth_server.endpoints.health import MetricsEndpoint, ReadyEndpoint
 from auth_server.endpoints.introspect import IntrospectEndpoint
+from auth_server.endpoints.other_verifiers import other_verifiers
 from auth_server.endpoints.revoke import RevokeEndpoint
+from auth_server.endpoints.statements import Knowledge
 from auth_server.endpoints.token import TokenEndpoint
+from auth_server.endpoints.token_signing import TokenSigning
 from auth_server.key_announcements import KeyAnnouncements
 from auth_server.keyring.changes import RingChanges, explanation
 from auth_server.keyring.confirmation import Reports
@@ -39,11 +43,14 @@ from auth_server.stores.client_cache import ClientCache
 from auth_server.stores.client_secrets import Pepper, load_pepper
 from auth_server.stores.clients import Clients
 from auth_server.stores.revocations import Revocations
+from auth_server.stores.status_lists import StatusLists
 from shared import background, events
 from shared.access_token import LEEWAY_S
 from shared.embedded_store import EmbeddedStoreError
 from shared.errors import AppError
 from shared.http import HotRoute, HttpEdge
+from shared.rate_limit.gcra import Limit
+from shared.rate_limit.networks import NetworkLimiter
 from shared.revocations.feed_key import FeedKey, load_or_create_feed_key
 from shared.revocations.follower import FeedFollower
 from shared.revocations.notices import to_events
@@ -52,6 +59,7 @@ from shared.revocations.writer import RevocationFeed
 from shared.settings import SettingsError
 from shared.store import StoreRefusedError, connect, embedded_store, store_errors
 from shared.telemetry import SIGNING_QUEUE
+from shared.usage import UsageLedger, day_of
 from shared.verifiers import read_reports
 
 Clock = Callable[[], float]
@@ -124,13 +132,15 @@ async def running(settings: AuthSettings, *, clock: Clock = time.time) -> AsyncI
             signing=SigningQueue(signer),
             preparation=Preparation(settings, clients, pepper, clock),
             revocations=_revocations(settings, store, feed_key, clock),
+            feed_key=feed_key,
+            status_lists=StatusLists(store, feed_key, max_token_life_s=ring_policy(settings).ttl_s, leeway_s=LEEWAY_S),
             changes=_ring_changes(settings, clock),
             reports=_reports(store, feed_key),
         )
         prepared = await parts.preparation.at_once(store)
         work = [parts.cache.follow(), signer.watch(), parts.count(), parts.preparation.later(store)]
         work += [parts.revocations.feed.keep_beating(), parts.revocations.follower.follow()]
-        work += parts.key_work(feed_key)
+        work += parts.key_work()
         stack.push_async_callback(background.stop, [background.start(each) for each in work])
         if prepared:
             with contextlib.suppress(TimeoutError):
@@ -186,13 +196,17 @@ class _Parts:
     signing: SigningQueue
     preparation: Preparation
     revocations: Revocations
+    feed_key: FeedKey
+    status_lists: StatusLists
     changes: RingChanges
     reports: Callable[[], Awaitable[Reports]]
 
-    def key_work(self, feed_key: FeedKey) -> list[Coroutine[object, object, None]]:
+    def key_work(self) -> list[Coroutine[object, object, None]]:
         """What runs beside the requests for the sake of the keys: telling the verifiers, and rotating by schedule."""
         trusted_s, feed = self.settings.jwks_max_stale_s, self.revocations.feed
-        announcements = KeyAnnouncements(self.store, feed_key, feed, self.signer, trusted_s=trusted_s, clock=self.clock)
+        announcements = KeyAnnouncements(
+            self.store, self.feed_key, feed, self.signer, trusted_s=trusted_s, clock=self.clock
+        )
         schedule = ScheduledRotation(self.changes, self.signer, self.reports, every_s=self.settings.key_rotation_s)
         return [announcements.keep(), schedule.keep()]
 
@@ -227,12 +241,17 @@ class _Parts:
         """Wire the endpoints: exact paths that are called often or must answer under load are hot."""
         issuer = self.settings.issuer
         requests = ClientRequests(
-            clients=self.cache, pepper=self.pepper, clock=self.clock, check_ready=self.preparation.check
+            clients=self.cache,
+            pepper=self.pepper,
+            networks=NetworkLimiter(Limit(self.settings.failed_clients_per_minute, 60), clock=time.monotonic),
+            clock=self.clock,
+            check_ready=self.preparation.check,
         )
         rules = TokenRules(TokenPolicy(issuer, self.settings.resource, self.settings.access_token_ttl_s))
+        signing = TokenSigning(self.signing, self.signer, self.status_lists, clock=self.clock)
         keys, revocations = self.signer, self.revocations
         posted: dict[str, ASGIApp] = {
-            "/oauth2/token": TokenEndpoint(requests=requests, rules=rules, signing=self.signing),
+            "/oauth2/token": TokenEndpoint(requests=requests, rules=rules, signing=signing),
             "/oauth2/revoke": RevokeEndpoint(requests=requests, keys=keys, issuer=issuer, revocations=revocations),
             "/oauth2/introspect": IntrospectEndpoint(
                 requests=requests, keys=keys, issuer=issuer, revocations=revocations
@@ -253,8 +272,32 @@ class _Parts:
         hot = {(method, path): HotRoute(app, path) for path, app in readable.items() for method in ("GET", "HEAD")}
         hot |= {("POST", path): HotRoute(app, path) for path, app in posted.items()}
         guard = AdminGuard(self.signer, self.revocations, issuer=issuer, clock=self.clock)
-        router = admin_api(admin, guard, clock=self.clock, otherwise=_others(hot))
+        router = admin_api(
+            admin, guard, note_use=self.note_use, clock=self.clock, otherwise=self.for_others(guard, _others(hot))
+        )
         return HttpEdge(router, hot=hot, log_access=self.settings.log_access == "1")
+
+    async def note_use(self, client_id: str, scope: str) -> None:
+        """Note that a client needed a management scope today; what can't be noted is no reason to refuse."""
+        with contextlib.suppress(AppError):
+            await UsageLedger(self.store).note_scopes(client_id, [scope], day_of(self.clock()))
+
+    def for_others(self, guard: AdminGuard, otherwise: ASGIApp) -> ASGIApp:
+        """Wire what verifiers of other makers are served."""
+        return other_verifiers(
+            issuer=self.settings.issuer,
+            lists=self.status_lists,
+            feed_key=self.feed_key,
+            knowledge=Knowledge(
+                revoked=self.revocations.revoked,
+                staleness=lambda: self.revocations.follower.staleness_s,
+                limit_s=self.settings.require_fresh_revocations_s,
+            ),
+            signer=self.signer,
+            clock=self.clock,
+            authenticate=lambda scope: guard.authenticate(scope).scopes,
+            otherwise=otherwise,
+        )
 
     def admin_routes(self) -> tuple[AdminRoute, ...]:
         """Everything of the admin API."""
@@ -266,7 +309,8 @@ class _Parts:
             life_s=ring_policy(self.settings).ttl_s,
         )
         keys = AdminKeys(self.changes, self.revocations.feed, self.reports)
-        return (*revocations.routes(), *keys.routes())
+        usage = Usage(UsageLedger(self.store), Clients(self.store))
+        return (*revocations.routes(), *keys.routes(), *usage.routes())
 
     def _signs(self, kid: str) -> bool:
         return any(key.kid == kid and key.state in _SIGNING for key in self.signer.ring.keys)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from shared.rate_limit.budgets import Budget
+
 CLIENT_CREDENTIALS = "client_credentials"
 SECRET_BASIC = "client_secret_basic"  # noqa: S105
 SECRET_POST = "client_secret_post"  # noqa: S105
@@ -31,6 +33,8 @@ class Client:
     ``secrets``: newest first, at most two, those past their end included. ``resources``: the resource indicators
     (RFC 8707) it may ask for; the first is its default, none means the installation's. ``token_ttl_s`` None: the
     installation's. ``demo``: made by the first start in development; refused in production.
+    ``status_list``: its tokens say where verifiers of other makers find whether they were revoked. ``calls_per_hour``
+    None: the installation's limit. ``budgets``: rows that all its tokens together may use (RFC 9396); none means any.
     """
 
     client_id: str
@@ -44,6 +48,9 @@ class Client:
     token_ttl_s: int | None = None
     disabled_at: float | None = None
     demo: bool = False
+    status_list: bool = False
+    calls_per_hour: int | None = None
+    budgets: tuple[Budget, ...] = ()
 
     @property
     def disabled(self) -> bool:

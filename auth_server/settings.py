@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.settings import Settings, optional_whole, setting, whole
+from shared.settings import EMBEDDED_STORE_REFUSED, Settings, optional_whole, setting, whole
 
 DEMO_FILE = "demo-client.json"
 ROTATION_IN_PRODUCTION_S = 30 * 86400
@@ -25,6 +25,12 @@ class AuthSettings(Settings):
         "age at which the active signing key is rotated by itself; 0: never; empty: 2592000 (30 days) in production, "
         "0 in development",
         optional_whole(0, 315_360_000),
+    )
+    failed_clients_per_minute: int = setting(
+        "FLEX_FAILED_CLIENTS_PER_MINUTE",
+        "3000",
+        "failed client authentications from one network (IPv4 /24, IPv6 /56) per minute and worker before 429",
+        whole(1, 100_000_000),
     )
 
     @property
@@ -68,7 +74,7 @@ class AuthSettings(Settings):
             return []
         found = []
         if not self.redis_url:
-            found.append("FLEX_REDIS_URL: the embedded store is refused in production; name a Redis or Valkey.")
+            found.append(EMBEDDED_STORE_REFUSED)
         if self.keys_passphrase_file is None:
             found.append("FLEX_KEYS_PASSPHRASE_FILE: private keys must be encrypted at rest in production.")
         if self.demo_file.exists():

@@ -103,7 +103,7 @@ def prepare(folder: Path) -> Instance:
         "FLEX_KEYS_DIR": str(folder / "keys"),
         "FLEX_MODELS_DIR": str(ROOT / "models"),
         "FLEX_ACCESS_TOKEN_TTL_S": str(TOKEN_LIFE_S),
-        "FLEX_RATE_LIMIT_PER_HOUR": "1000000000",
+        "FLEX_RATE_LIMIT_PER_HOUR": "100000000",
         # Bytecode stays between starts, as on any real machine, but not in the source folders.
         "PYTHONPYCACHEPREFIX": str(folder / "bytecode"),
     }

@@ -14,11 +14,17 @@ from typing import Any
 import msgspec
 
 from bench.traffic import attributes, record, rows
+from model_server.accounts import Accounts
 from model_server.attribute import open_attribute
 from model_server.bearer import Bearer
 from model_server.bundles import load_bundle
+from model_server.metering import Meter
 from model_server.scoring import score
 from shared.access_token import StaticKeySet, parse_key_set, verify_access_token
+from shared.rate_limit.gcra import Limit
+from shared.rate_limit.leases import Limiter
+from shared.rate_limit.networks import NetworkLimiter
+from shared.rate_limit.store_loss import ALONE
 
 REPEATS = 15
 N_ROWS = 1021
@@ -56,7 +62,15 @@ def parts(plan: MicroPlan) -> dict[str, tuple[Callable[[Any], object], Iterator[
     attribute = open_attribute(load_bundle(shipped.folder))
     # Two of them: the one that always forgets would leave the other nothing to remember.
     warm, cold = (
-        Bearer(keys, issuer=plan.issuer, audience=plan.audience, attributes=[plan.attribute], clock=clock)
+        Bearer(
+            keys,
+            issuer=plan.issuer,
+            audience=plan.audience,
+            attributes=[plan.attribute],
+            accounts=Accounts(Limiter(None, n_workers=1, policy=ALONE), Meter(clock), calls_per_hour=1_000_000),
+            networks=NetworkLimiter(Limit(1_000_000, 60), clock=time.monotonic),
+            clock=clock,
+        )
         for _ in range(2)
     )
     scopes = [{"headers": [(b"host", b"127.0.0.1"), (b"authorization", b"Bearer " + t.encode())]} for t in plan.tokens]

@@ -57,12 +57,34 @@ def create(
     token_ttl: Annotated[
         int | None, typer.Option("--token-ttl", help="Life of its tokens, 60 to 3600 s (default: the installation's).")
     ] = None,
+    status_list: Annotated[
+        bool, typer.Option("--status-list", help="Its tokens name a Token Status List, for verifiers of other makers.")
+    ] = False,
+    rate_limit: Annotated[
+        int | None, typer.Option("--rate-limit", help="Calls it may make in an hour (default: the installation's).")
+    ] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--budget",
+            help="Rows it may use, as JSON (may repeat): "
+            '{"type":"model_call","attributes":["grit"],"rows":500,"period":"day"}.',
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Register a client and print its secret, once."""
 
     async def work(session: Session) -> Registration:
-        asked = ClientRequest(name=name, scope=scope, resources=tuple(resource or ()), token_ttl_s=token_ttl)
+        asked = ClientRequest(
+            name=name,
+            scope=scope,
+            resources=tuple(resource or ()),
+            token_ttl_s=token_ttl,
+            status_list=status_list,
+            calls_per_hour=rate_limit,
+            budgets=tuple(budget or ()),
+        )
         made = register(asked, session.pepper, time.time())
         await session.clients.create(made.client)
         emit(Event.CLIENT_CREATED, client_id=made.client.client_id, scope=" ".join(made.client.scopes))

@@ -10,6 +10,7 @@ from rich.table import Table
 from auth_server.records import Client
 from auth_server.stores.clients import Page
 from cli.output import print_json
+from shared.rate_limit.budgets import detail
 from shared.secret import Secret
 from shared.settings import Settings
 
@@ -35,6 +36,9 @@ class ClientView(msgspec.Struct, frozen=True):
     created_at: float
     disabled_at: float | None
     demo: bool
+    status_list: bool
+    calls_per_hour: int | None
+    authorization_details: tuple[dict[str, object], ...]
     secrets: tuple[SecretView, ...]
 
 
@@ -70,6 +74,9 @@ def _view(client: Client, now: float) -> ClientView:
         created_at=client.created_at,
         disabled_at=client.disabled_at,
         demo=client.demo,
+        status_list=client.status_list,
+        calls_per_hour=client.calls_per_hour,
+        authorization_details=tuple(map(detail, client.budgets)),
         secrets=tuple(SecretView(each.created_at, each.expires_at, each.live(now)) for each in client.secrets),
     )
 
@@ -139,6 +146,10 @@ def print_client(client: Client, now: float, *, as_json: bool) -> None:
     table.add_row("scope", " ".join(client.scopes))
     table.add_row("resources", escape("\n".join(client.resources)) or "the installation's")
     table.add_row("tokens live", f"{client.token_ttl_s} s" if client.token_ttl_s else "the installation's time")
+    table.add_row("status list", "named in its tokens" if client.status_list else "none")
+    table.add_row("calls an hour", str(client.calls_per_hour or "the installation's limit"))
+    for budget in client.budgets:
+        table.add_row("budget", escape(msgspec.json.encode(detail(budget)).decode()))
     table.add_row("created", _when(client.created_at))
     for number, secret in enumerate(client.secrets, 1):
         end = "no end" if secret.expires_at is None else f"until {_when(secret.expires_at)}"

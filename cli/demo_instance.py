@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import SystemRandom
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
 from shared.embedded_store import EmbeddedStore
 from shared.processes import PARENT_VARIABLE
+from shared.settings import Settings
+from shared.store import connect_sync
 
 JWKS_MAX_AGE_S = 2
 _START_TIMEOUT_S = 30.0
@@ -122,6 +124,21 @@ class Instance:
     def store_runs(self) -> bool:
         """Whether the embedded store's process lives."""
         return EmbeddedStore(self.folder / "var").is_running()
+
+    @contextmanager
+    def frozen_store(self) -> Iterator[None]:
+        """Halt the embedded store's process, as on a machine that hangs; a dead one would be started again."""
+        with connect_sync(Settings(var_dir=self.folder / "var")) as client:
+            pid = cast("dict[str, int]", client.info("server"))["process_id"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    def store_answers(self) -> bool:
+        """Whether the embedded store answers within 0.2 s."""
+        return EmbeddedStore(self.folder / "var").is_ready(0.2)
 
     def remove(self) -> None:
         """Stop whatever still runs, the store too, and remove the folder."""

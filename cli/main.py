@@ -28,6 +28,7 @@ NOUNS = {
     "client": Noun("cli.clients", "OAuth clients: create, list, show, rotate-secret, disable, delete."),
     "keys": Noun("cli.keys", "Signing keys: status, prepare, activate, retire, revoke, rotate."),
     "token": Noun("cli.tokens", "Access tokens: issue one, see what one says, revoke some."),
+    "usage": Noun("cli.usage", "Who used what: calls, rows, refusals, times; scopes that nobody used.", is_group=False),
     "predict": Noun("cli.predict", "Score one record with a running model server.", "predict_app", is_group=False),
     "explain": Noun("cli.predict", "Explain one record's score in plain words.", "explain_app", is_group=False),
     "demo": Noun("cli.demo", "Tell the whole story on a throw-away instance.", is_group=False),

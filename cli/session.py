@@ -39,6 +39,7 @@ class Session:
     clients: Clients
     pepper: Pepper
     feed: RevocationFeed
+    store: Redis
 
 
 @contextlib.contextmanager
@@ -63,7 +64,7 @@ def with_clients(work: Callable[[Session], Awaitable[T]]) -> T:
         async with open_store(settings) as store:
             clients = Clients(store)
             await clients.claim_pepper(pepper.fingerprint)
-            return await work(Session(settings, clients, pepper, _feed(settings, store)))
+            return await work(Session(settings, clients, pepper, _feed(settings, store), store))
 
     with reported() as settings:
         return asyncio.run(attached(settings))

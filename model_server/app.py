@@ -12,9 +12,11 @@ from starlette.types import ASGIApp, Scope
 
 from model_server.attribute import Attribute, open_all
 from model_server.bearer import Bearer
+from model_server.charges import Charges
 from model_server.endpoints import attributes as attribute_endpoints
 from model_server.endpoints import discovery, documentation, openapi
 from model_server.endpoints.batch import batch
+from model_server.endpoints.charging import Till
 from model_server.endpoints.profile import profile
 from model_server.endpoints.resource import Resource, nothing_here
 from model_server.endpoints.work_pool import WorkPool
@@ -27,6 +29,8 @@ from shared import background, events
 from shared.access_token import KeySet
 from shared.events import Event
 from shared.http import HotRoute, HttpEdge
+from shared.rate_limit.gcra import Limit
+from shared.rate_limit.networks import NetworkLimiter
 from shared.revocations.policy import Freshness
 from shared.serve import DRAINING, worker_slot
 
@@ -83,11 +87,14 @@ def build_app(
 
     Without ``revocations`` nothing is followed, and no store is needed.
     """
+    charges = Charges.open(settings, clock)
     bearer = Bearer(
         keys,
         issuer=settings.issuer,
         audience=settings.resource,
         attributes=attributes,
+        accounts=charges.accounts,
+        networks=NetworkLimiter(Limit(settings.refused_per_minute, 60), clock=time.monotonic),
         clock=clock,
         revocations=revocations,
     )
@@ -102,16 +109,17 @@ def build_app(
         keys.on_change = keys_changed
     if revocations is not None:
         revocations.on_signing_key = lambda _kid: bearer.forget()
+    till = Till(charges.accounts.limiter)
     pool = WorkPool(settings.batch_threads, settings.batch_queue, lambda: _ready_thread(attributes))
     router = Router(
-        routes=_routes(settings, attributes, bearer, pool, _Standing(attributes, keys, revocations)),
+        routes=_routes(settings, attributes, bearer, till, pool, standing=_Standing(attributes, keys, revocations)),
         redirect_slashes=False,
         default=Resource(bearer, **dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"), nothing_here)),
-        lifespan=_Running(settings, pool, keys, revocations, proofs),
+        lifespan=_Running(settings, pool, keys, revocations, proofs, charges),
     )
     app: ASGIApp = HttpEdge(
         router,
-        hot=_hot_routes(attributes, bearer, pool),
+        hot=_hot_routes(attributes, bearer, till, pool),
         challenge=f'resource_metadata="{discovery.document_url(settings.resource)}"',
         log_access=settings.log_access == "1",
     )
@@ -127,28 +135,35 @@ def _proofs(
     return KeyProofs(keys, revocations, issuer=settings.issuer, name=name, clock=clock)
 
 
-def _hot_routes(attributes: Attributes, bearer: Bearer, pool: WorkPool) -> dict[tuple[str, str], HotRoute]:
+def _hot_routes(attributes: Attributes, bearer: Bearer, till: Till, pool: WorkPool) -> dict[tuple[str, str], HotRoute]:
     """Exact addresses: for speed, and because a stream may take longer than the router lets an answer take."""
     template = "/v1/attributes/{id}"
     hot: dict[tuple[str, str], HotRoute] = {}
     for attribute in attributes.values():
         address = f"/v1/attributes/{attribute.id}"
-        explain = attribute_endpoints.explanation(attribute, bearer, pool)
-        hot["POST", f"{address}/predict"] = attribute_endpoints.predict(attribute, bearer, f"{template}/predict")
-        hot["POST", f"{address}/predict/batch"] = HotRoute(batch(attribute, bearer, pool), f"{template}/predict/batch")
+        explain = attribute_endpoints.explanation(attribute, bearer, till, pool)
+        many = batch(attribute, bearer, till, pool)
+        hot["POST", f"{address}/predict"] = attribute_endpoints.predict(attribute, bearer, till, f"{template}/predict")
+        hot["POST", f"{address}/predict/batch"] = HotRoute(many, f"{template}/predict/batch")
         hot["POST", f"{address}/explain"] = HotRoute(explain, f"{template}/explain")
     return hot
 
 
 def _routes(
-    settings: ModelSettings, attributes: Attributes, bearer: Bearer, pool: WorkPool, standing: "_Standing"
+    settings: ModelSettings,
+    attributes: Attributes,
+    bearer: Bearer,
+    till: Till,
+    pool: WorkPool,
+    *,
+    standing: "_Standing",
 ) -> list[Route]:
     api = openapi.document(settings.resource, settings.issuer, attributes)
     protected_resource = discovery.protected_resource(settings.resource, settings.issuer, attributes)
     shown = {
         "/v1/attributes": Resource(bearer, GET=attribute_endpoints.list_attributes(bearer, attributes)),
         "/v1/attributes/{id}": Resource(bearer, GET=attribute_endpoints.show_attribute(bearer, attributes)),
-        "/v1/profile": Resource(bearer, POST=profile(bearer, attributes, pool)),
+        "/v1/profile": Resource(bearer, POST=profile(bearer, attributes, till, pool)),
         "/health/live": Resource(GET=discovery.live),
         "/health/ready": Resource(GET=discovery.ready(standing.missing, standing.feed)),
         "/metrics": Resource(GET=discovery.metrics(settings.metrics_networks)),
@@ -198,6 +213,7 @@ class _Running:
     keys: KeySet | RemoteKeys
     revocations: Revocations | None
     proofs: KeyProofs | None
+    charges: Charges
 
     @contextlib.asynccontextmanager
     async def __call__(self, _app: object) -> AsyncIterator[None]:
@@ -212,6 +228,7 @@ class _Running:
                 self._follow(self.revocations, stack)
                 waits.append(self.revocations.wait_until_known(FIRST_WAIT_S))
             await asyncio.gather(*waits)
+            await stack.enter_async_context(self.charges)
             yield
 
     def _follow(self, revocations: Revocations, stack: contextlib.AsyncExitStack) -> None:
@@ -241,6 +258,6 @@ def _with_cors(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
         allow_origins=origins,
         allow_methods=["GET", "POST"],
         allow_headers=["authorization", "content-type"],
-        expose_headers=["x-request-id", "www-authenticate", "retry-after"],
+        expose_headers=["x-request-id", "www-authenticate", "retry-after", "ratelimit", "ratelimit-policy"],
         max_age=600,
     )

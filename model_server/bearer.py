@@ -11,20 +11,24 @@ from dataclasses import dataclass
 
 from starlette.types import Scope
 
+from model_server.accounts import Account, Accounts
 from model_server.revocations import Revocations
 from shared import events
 from shared.access_token import LEEWAY_S, MAX_TOKEN_BYTES, AccessToken, KeySet, TokenRefused, verify_access_token
 from shared.errors import AppError
 from shared.events import Event
+from shared.rate_limit.budgets import Budget, may_call
+from shared.rate_limit.networks import NetworkLimiter
 from shared.revocations.entries import TokenMarks, marks
 from shared.scopes import ADMIN
 from shared.telemetry import BEARER_REFUSED, UNKNOWN_KIDS
 
 MEMO_SIZE = 3_000
 _MAX_PERMISSIONS = 1_000
+_TOO_MANY_REFUSED = "Too many refused tokens came from this network; wait as long as Retry-After says."
 _REFUSED = {
     reason: BEARER_REFUSED.labels(reason)
-    for reason in ("no_token", "other_scheme", "two_headers", "insufficient_scope")
+    for reason in ("no_token", "other_scheme", "two_headers", "insufficient_scope", "network_limit")
 }
 
 
@@ -34,6 +38,7 @@ class Caller:
 
     ``marks`` are what of it can be revoked; ``may_predict`` and ``may_explain`` hold attribute ids, ``visible`` both
     together. The token is good from ``valid_from`` until just before ``valid_until`` (UTC seconds, leeway included).
+    ``account``: what its calls are charged to.
     """
 
     token: AccessToken
@@ -44,6 +49,7 @@ class Caller:
     visible: frozenset[str]
     valid_from: float
     valid_until: float
+    account: Account
 
     def require_predict(self, attribute_id: str) -> None:
         """Raise AppError ``not_found`` or ``insufficient_scope`` unless the attribute may be predicted."""
@@ -74,7 +80,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class _Permissions:
-    """What a set of scopes allows. Shared by all tokens with those scopes: for each token it would be 2 KiB."""
+    """What a set of scopes and budgets allows. Shared by all tokens with the same: for each token it would be 2 KiB."""
 
     may_predict: frozenset[str]
     may_explain: frozenset[str]
@@ -120,8 +126,10 @@ class _Memo:
 class Bearer:
     """Authenticates requests against one issuer and one audience.
 
-    ``attributes`` are the ids of the loaded attributes; scopes for any other mean nothing here. ``clock`` gives UTC
-    seconds. Without ``revocations`` nothing is ever revoked: for an issuer that has no feed.
+    ``attributes`` are the ids of the loaded attributes; scopes for any other mean nothing here. ``networks`` counts
+    refused tokens by address: a network with too many of them gets no more new tokens verified, while those verified
+    before stay good. ``clock`` gives UTC seconds. Without ``revocations`` nothing is ever revoked: for an issuer that
+    has no feed.
     """
 
     def __init__(
@@ -131,6 +139,8 @@ class Bearer:
         issuer: str,
         audience: str,
         attributes: Iterable[str],
+        accounts: Accounts,
+        networks: NetworkLimiter,
         clock: Callable[[], float],
         revocations: Revocations | None = None,
     ) -> None:
@@ -138,17 +148,20 @@ class Bearer:
         self._issuer = issuer
         self._audience = audience
         self._attributes = frozenset(attributes)
+        self._accounts = accounts
+        self._networks = networks
         self._clock = clock
         self._check = revocations.check if revocations is not None else None
         self._memo = _Memo()
-        # By scopes: at most 1,000 sets, then emptied; what a set allows depends on the loaded attributes only.
-        self._known: dict[frozenset[str], _Permissions] = {}
+        # At most 1,000, then emptied; what scopes and budgets allow depends on the loaded attributes only.
+        self._known: dict[tuple[frozenset[str], tuple[Budget, ...]], _Permissions] = {}
 
     def authenticate(self, scope: Scope) -> Caller:
         """Give the caller of an HTTP request; also notes the client id for the access line.
 
         Raises AppError ``unauthenticated`` (no bearer token came), ``invalid_token`` (one answer for whatever is wrong
-        with it), ``keys_unavailable`` or ``revocations_stale``.
+        with it), ``keys_unavailable``, ``revocations_stale``, or ``too_many_requests`` before anything is verified for
+        a network that sent too many bad tokens.
         """
         token = self._token(scope)
         memo = self._memo
@@ -193,13 +206,18 @@ class Bearer:
         return token
 
     def _verify(self, token: bytes, scope: Scope, now: float) -> Caller:
+        address = (scope.get("client") or (None,))[0]
+        if wait_s := self._networks.is_over(address):
+            _REFUSED["network_limit"].inc()
+            raise AppError("too_many_requests", _TOO_MANY_REFUSED, retry_after_s=wait_s, reason="network_limit")
         try:
             verified = verify_access_token(token, self._keys, issuer=self._issuer, audience=self._audience, now=now)
         except TokenRefused as refusal:
+            self._networks.admit(address)
             if refusal.reason == "unknown_kid":
                 UNKNOWN_KIDS.inc()
             raise _refused(refusal.reason, scope) from None
-        allowed = self._permissions(verified.scopes)
+        allowed = self._permissions(verified.scopes, verified.budgets)
         return Caller(
             token=verified,
             marks=marks(verified),
@@ -209,16 +227,19 @@ class Bearer:
             visible=allowed.visible,
             valid_from=max(verified.not_before, verified.issued_at) - LEEWAY_S,
             valid_until=verified.expires_at + LEEWAY_S,
+            account=self._accounts.of(verified),
         )
 
-    def _permissions(self, scopes: frozenset[str]) -> _Permissions:
-        known = self._known.get(scopes)
+    def _permissions(self, scopes: frozenset[str], budgets: tuple[Budget, ...]) -> _Permissions:
+        known = self._known.get((scopes, budgets))
         if known is None:
             if len(self._known) >= _MAX_PERMISSIONS:
                 self._known.clear()
-            may_predict, may_explain = self._allowed(scopes, "predict:"), self._allowed(scopes, "explain:")
+            callable_ids = frozenset(each for each in self._attributes if may_call(budgets, each))
+            may_predict = self._allowed(scopes, "predict:") & callable_ids
+            may_explain = self._allowed(scopes, "explain:") & callable_ids
             known = _Permissions(may_predict, may_explain, may_predict | may_explain)
-            self._known[scopes] = known
+            self._known[scopes, budgets] = known
         return known
 
     def _allowed(self, scopes: frozenset[str], prefix: str) -> frozenset[str]:

@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from shared import base64url
 from shared.key_sets import KeySet, StaticKeySet, VerificationKey, parse_key_set
+from shared.rate_limit.budgets import Budget, BudgetError, parse_details
+from shared.rate_limit.gcra import MAX_COUNT
 from shared.strict_json import decode_object
 
 __all__ = [
@@ -57,7 +59,10 @@ class TokenRefused(Exception):  # noqa: N818 - it says what happened
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """A verified access token. Times are UTC seconds; ``key`` is the one that its signature was checked with."""
+    """A verified access token. Times are UTC seconds; ``key`` is the one that its signature was checked with.
+
+    ``calls_per_hour`` None: the installation's limit. ``budgets``: what its ``authorization_details`` allow.
+    """
 
     key: VerificationKey
     subject: str
@@ -68,6 +73,8 @@ class AccessToken:
     issued_at: float
     not_before: float
     expires_at: float
+    calls_per_hour: int | None = None
+    budgets: tuple[Budget, ...] = ()
 
     def check_time(self, now: float, leeway_s: float = LEEWAY_S) -> None:
         """Raise TokenRefused unless the token is valid at ``now`` (RFC 7519 sections 4.1.4 to 4.1.6)."""
@@ -85,7 +92,7 @@ _Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class _Claims(msgspec.Struct):
-    """RFC 9068 section 2.2: what must be there, with strict types."""
+    """RFC 9068 section 2.2: what must be there, with strict types; and what limits its use (RFC 9396 section 9.1)."""
 
     iss: str
     aud: str | list[str]
@@ -96,6 +103,8 @@ class _Claims(msgspec.Struct):
     jti: _Text
     nbf: _Seconds = 0
     scope: str = ""
+    calls_per_hour: Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)] | msgspec.UnsetType = msgspec.UNSET
+    authorization_details: list[object] | msgspec.UnsetType = msgspec.UNSET
 
 
 def verify_access_token(
@@ -187,7 +196,9 @@ def _check_signature(key: VerificationKey, signing_input: bytes, signature: byte
 def _read_claims(document: dict[str, object], key: VerificationKey, audience: str | None) -> AccessToken:
     try:
         claims = msgspec.convert(document, _Claims)
-    except msgspec.ValidationError:
+        details = claims.authorization_details
+        budgets = () if details is msgspec.UNSET else parse_details(details)
+    except (msgspec.ValidationError, BudgetError):  # a limit that is not understood must not be left out
         raise TokenRefused("bad_claims") from None
     if "cnf" in document:  # bound to a key that nobody proves here: taking it as a bearer token would unbind it
         raise TokenRefused("sender_constrained")
@@ -204,6 +215,8 @@ def _read_claims(document: dict[str, object], key: VerificationKey, audience: st
         issued_at=claims.iat,
         not_before=claims.nbf,
         expires_at=claims.exp,
+        calls_per_hour=None if claims.calls_per_hour is msgspec.UNSET else claims.calls_per_hour,
+        budgets=budgets,
     )
 
 

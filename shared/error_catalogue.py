@@ -136,7 +136,7 @@ _KINDS = (
         429,
         "Too many requests",
         "The caller's budget is used up.",
-        "More calls than the limit of this client.",
+        "More calls or rows than a limit of this client, or too many refused tokens or logins from its network.",
         "Wait as long as Retry-After says.",
     ),
     ErrorKind(
@@ -236,6 +236,14 @@ _KINDS = (
         "The requested scope is malformed, unknown or not granted to the client.",
         "A scope beyond what the client was given.",
         "Ask for less, or have the scope granted.",
+    ),
+    ErrorKind(
+        "invalid_authorization_details",
+        400,
+        "Invalid authorization details",
+        "The requested authorization_details are malformed, of an unknown type, or more than the client may have.",
+        "Another type than model_call, a member too many or too few, or a budget beyond the client's (RFC 9396).",
+        "Ask for less, or leave the parameter away to get all the client has.",
     ),
     ErrorKind(
         "invalid_target",

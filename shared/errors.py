@@ -30,7 +30,8 @@ class AppError(Exception):
     ``code`` is a key of ``CATALOGUE`` (KeyError at once for a word that is not). ``detail`` replaces the
     catalogue's sentence and is shown to the caller, so it must hold neither input nor secrets. ``reason`` is for the
     log and the metrics only and never travels. ``staleness_s`` is how old our knowledge of revocations is (infinite:
-    there is none), where that is the cause.
+    there is none), where that is the cause. ``problem_type`` replaces our own problem type where a registered one
+    exists; ``violated_policies`` belongs to those of limits.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class AppError(Exception):
         allow: Sequence[str] = (),
         reason: str = "",
         staleness_s: float | None = None,
+        problem_type: str = "",
+        violated_policies: Sequence[str] | None = None,
     ) -> None:
         kind = CATALOGUE[code]
         self.code = code
@@ -56,4 +59,6 @@ class AppError(Exception):
         self.allow = tuple(allow)
         self.reason = reason or code
         self.staleness_s = staleness_s
+        self.problem_type = problem_type or f"urn:flex:error:{code}"
+        self.violated_policies = None if violated_policies is None else tuple(violated_policies)
         super().__init__(f"{code}: {self.detail}")

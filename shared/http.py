@@ -31,7 +31,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Problem(msgspec.Struct):
-    """An error body: the members of RFC 9457 and the inference protocol's ``error``, always ``application/json``."""
+    """An error body: the members of RFC 9457 and the inference protocol's ``error``, always ``application/json``.
+
+    ``violated-policies`` stands only in problems about limits (draft-ietf-httpapi-ratelimit-headers section 5).
+    """
 
     error: str
     type: str
@@ -40,6 +43,9 @@ class Problem(msgspec.Struct):
     detail: str
     instance: str
     errors: tuple[FieldError, ...] = ()
+    violated_policies: tuple[str, ...] | msgspec.UnsetType = msgspec.field(
+        name="violated-policies", default=msgspec.UNSET
+    )
 
 
 def problem_body(error: AppError, instance: str) -> bytes:
@@ -47,12 +53,13 @@ def problem_body(error: AppError, instance: str) -> bytes:
     return _encode(
         Problem(
             error=error.detail,
-            type=f"urn:flex:error:{error.code}",
+            type=error.problem_type,
             title=error.title,
             status=error.status,
             detail=error.detail,
             instance=instance,
             errors=error.errors,
+            violated_policies=msgspec.UNSET if error.violated_policies is None else error.violated_policies,
         )
     )
 
@@ -124,19 +131,21 @@ class HotRoute:
     """An endpoint reached by its exact path; ``label`` is its route template in the metrics.
 
     ``prompt``, where there is one, gives the same answers as ``endpoint`` to a request whose body is here already,
-    without ever waiting: (scope, body) to a whole answer, AppError as from the endpoint.
+    without ever waiting: (scope, body) to a whole answer, AppError as from the endpoint; None where it would have to
+    wait, so that the endpoint has to answer.
     """
 
     endpoint: ASGIApp
     label: str
-    prompt: Callable[[Scope, bytes], Answer] | None = None
+    prompt: Callable[[Scope, bytes], Answer | None] | None = None
 
 
 class HttpEdge:
     """ASGI layer around everything.
 
     ``router`` gets what ``hot`` does not name. ``challenge`` goes into every ``WWW-Authenticate: Bearer`` (RFC 9728
-    ``resource_metadata`` for a model server).
+    ``resource_metadata`` for a model server). Endpoints may leave two things in the scope: ``flex.headers`` go into the
+    answer, whatever it is; ``flex.meter`` is called with its status and seconds (a status of 0: there was none).
     """
 
     def __init__(
@@ -163,7 +172,8 @@ class HttpEdge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], NOSNIFF, (b"x-request-id", request_id.encode())]
+                further = (NOSNIFF, (b"x-request-id", request_id.encode()))
+                message["headers"] = [*message["headers"], *scope.get("flex.headers", ()), *further]
             await send(message)
 
         hot = self._hot.get((scope["method"], scope["path"]))
@@ -193,11 +203,15 @@ class HttpEdge:
         started = time.perf_counter()
         scope["flex.request_id"] = request_id = f"{self._prefix}-{next(self._ids):x}"
         try:
-            status, headers, answer = hot.prompt(scope, body)
+            found = hot.prompt(scope, body)
+            if found is None:
+                return None
+            status, headers, answer = found
         except Exception as problem:  # noqa: BLE001 - as in __call__: every end of a request is an answer
             error = _as_app_error(problem, request_id)
             status, answer = error.status, problem_body(error, request_id)
             headers = [JSON, NO_STORE, *error_headers(error, self._challenge)]
+        headers += scope.get("flex.headers", ())
         headers.append(NOSNIFF)
         self._note(scope, hot.label, status, time.perf_counter() - started, request_id)
         return status, headers, b"x-request-id: %b\r\n" % request_id.encode(), answer
@@ -208,6 +222,9 @@ class HttpEdge:
 
     def _note(self, scope: Scope, label: str, status: int, seconds: float, request_id: str) -> None:
         REQUEST_TIMES.note(scope["method"], label, status, seconds)
+        meter = scope.get("flex.meter")
+        if meter is not None:
+            meter(status, seconds)
         if self._log_access:
             events.gather_request(
                 request_id=request_id,

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 from shared.secret import Secret
 
 MAX_ACCESS_TOKEN_TTL_S = 3600
+EMBEDDED_STORE_REFUSED = "FLEX_REDIS_URL: the embedded store is refused in production; name a Redis or Valkey."
+_MOST_CALLS_PER_HOUR = 100_000_000
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -151,8 +153,11 @@ class Settings:
     cors_origins: tuple[str, ...] = setting(
         "FLEX_CORS_ORIGINS", "", "exact origins that browsers may call from, comma separated", words
     )
-    rate_limit_per_hour: str = setting(
-        "FLEX_RATE_LIMIT_PER_HOUR", "", "calls per client per hour where the client sets none"
+    rate_limit_per_hour: int | None = setting(
+        "FLEX_RATE_LIMIT_PER_HOUR",
+        "",
+        "calls per client per hour where the client sets none; empty: 100 in production, 1000000 in development",
+        optional_whole(1, 1_000_000_000),
     )
     require_fresh_revocations_s: int = setting(
         "FLEX_REQUIRE_FRESH_REVOCATIONS_S",
@@ -176,6 +181,13 @@ class Settings:
     def production(self) -> bool:
         """Whether unsafe settings are refused."""
         return self.env == "production"
+
+    @property
+    def calls_per_hour(self) -> int:
+        """How many calls a client without a limit of its own may make in an hour, at most 100,000,000."""
+        if self.rate_limit_per_hour is not None:
+            return min(self.rate_limit_per_hour, _MOST_CALLS_PER_HOUR)
+        return 100 if self.production else 1_000_000
 
     def problems(self) -> list[str]:
         """Sentences about settings that are wrong together; a subclass adds its own."""

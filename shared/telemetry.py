@@ -47,6 +47,7 @@ REVOCATION_FOLLOWERS = Gauge(
 )
 VERIFIER_REPORTS_REFUSED = Counter("flex_verifier_reports_refused_total", "Verifier reports that are not authentic")
 SCORES = Counter("flex_scores_total", "Records scored", ["attribute", "outcome"])
+USAGE_DROPPED = Counter("flex_usage_dropped_total", "Calls that no usage report will show")
 RECORDS_REFUSED = Counter("flex_records_refused_total", "Records refused", ["attribute"])
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})

@@ -59,6 +59,7 @@ class AdminRequest:
 
 
 Handler = Callable[[AdminRequest], Awaitable[object]]
+NoteUse = Callable[[str, str], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +81,22 @@ class AdminRoute:
 
 
 def admin_api(
-    routes: Sequence[AdminRoute], guard: AdminGuard, *, clock: Callable[[], float], otherwise: ASGIApp
+    routes: Sequence[AdminRoute],
+    guard: AdminGuard,
+    *,
+    note_use: NoteUse,
+    clock: Callable[[], float],
+    otherwise: ASGIApp,
 ) -> ASGIApp:
-    """Make the application; what no route names goes to ``otherwise``. ``clock`` gives UTC seconds."""
+    """Make the application; what no route names goes to ``otherwise``. ``clock`` gives UTC seconds.
+
+    ``note_use`` is told the client and the scope of each answered call, for the report of scopes that nobody needs.
+    """
     by_path: dict[str, dict[str, AdminRoute]] = {}
     for route in routes:
         by_path.setdefault(route.path, {})[route.method] = route
     return Router(
-        [Route(path, _Resource(methods, guard, clock)) for path, methods in by_path.items()],
+        [Route(path, _Resource(methods, guard, note_use, clock)) for path, methods in by_path.items()],
         redirect_slashes=False,
         default=otherwise,
     )
@@ -96,9 +105,12 @@ def admin_api(
 class _Resource:
     """One path of the admin API."""
 
-    def __init__(self, methods: Mapping[str, AdminRoute], guard: AdminGuard, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, methods: Mapping[str, AdminRoute], guard: AdminGuard, note_use: NoteUse, clock: Callable[[], float]
+    ) -> None:
         self._methods = methods
         self._guard = guard
+        self._note_use = note_use
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,6 +137,7 @@ class _Resource:
                 method=route.method,
                 route=route.path,
             )
+        await self._note_use(caller.client_id, route.scope)
         if answer is None:
             await send_body(send, 204, b"", [NO_STORE])
         else:

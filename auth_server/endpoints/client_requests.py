@@ -27,6 +27,7 @@ from shared.error_catalogue import CATALOGUE
 from shared.errors import AppError
 from shared.events import Event
 from shared.http import JSON, NO_STORE, error_headers, read_body, send_body
+from shared.rate_limit.networks import NetworkLimiter
 
 _PRAGMA = (b"pragma", b"no-cache")
 _BASIC_CHALLENGE = (b"www-authenticate", b'Basic realm="flex"')
@@ -45,7 +46,9 @@ _OAUTH_WORD = {
     "not_ready": "temporarily_unavailable",
     "conflict": "temporarily_unavailable",  # the key ring is being changed, or the feed has another key
     "internal_error": "server_error",
+    "too_many_requests": "temporarily_unavailable",
 }
+_TOO_MANY_FAILED = "Too many failed logins came from this network; wait as long as Retry-After says."
 
 
 class _Refusal(msgspec.Struct):
@@ -70,13 +73,23 @@ class RawRequest(msgspec.Struct, frozen=True):
 class ClientRequests:
     """Reads requests and authenticates their clients. ``clock`` gives UTC seconds; ``check_ready`` raises until all is
     up.
+
+    ``networks`` counts failed client authentications by address: a network with too many is only served clients whose
+    secret proves right from memory.
     """
 
     def __init__(
-        self, *, clients: ClientCache, pepper: Pepper, clock: Callable[[], float], check_ready: Callable[[], None]
+        self,
+        *,
+        clients: ClientCache,
+        pepper: Pepper,
+        networks: NetworkLimiter,
+        clock: Callable[[], float],
+        check_ready: Callable[[], None],
     ) -> None:
         self._clients = clients
         self._pepper = pepper
+        self._networks = networks
         self.clock = clock
         self.check_ready = check_ready
 
@@ -93,15 +106,22 @@ class ClientRequests:
         public = {name: value for name, value in form.parameters.items() if name != "client_secret"}
         return Presented(TokenForm(public, form.resources), credentials.method, credentials.client_id, secret_hash)
 
-    async def load(self, client_id: str, secret_hash: bytes, now: float) -> Client | None:
+    def note_failed(self, scope: Scope) -> None:
+        """Count a failed client authentication for the network that it came from."""
+        self._networks.admit(address_of(scope))
+
+    async def load(self, client_id: str, secret_hash: bytes, now: float, address: str | None) -> Client | None:
         """Give the client as a decision needs it: from memory if that proves it, else from the store.
 
         A wrong secret of a held client thus costs the same round trip as an unknown client, and a secret that was
-        made a moment ago is never refused for a stale copy.
+        made a moment ago is never refused for a stale copy. Raises AppError too_many_requests for an ``address`` whose
+        network has failed too often, store_unavailable.
         """
         held = self._clients.held(client_id)
         if proves(held, secret_hash, now):
             return held
+        if wait_s := self._networks.is_over(address):
+            raise AppError("too_many_requests", _TOO_MANY_FAILED, retry_after_s=wait_s, reason="network_limit")
         if not could_be_client_id(client_id):
             return None
         return await self._clients.load(client_id)
@@ -114,7 +134,7 @@ class ClientRequests:
         presented = self.presented(scope, raw, read_form(raw.content_type, raw.query, raw.body))
         self.check_ready()
         now = self.clock()
-        client = await self.load(presented.client_id, presented.secret_hash, now)
+        client = await self.load(presented.client_id, presented.secret_hash, now, address_of(scope))
         return authenticated(client, presented, now), presented.form
 
 
@@ -123,6 +143,7 @@ class OAuthEndpoint:
 
     name: str
     refused: Event
+    _requests: ClientRequests
 
     async def answer(self, scope: Scope, raw: RawRequest) -> bytes:
         """Give the JSON body of a 200, or nothing for an empty one; AppError becomes RFC 6749 section 5.2's form."""
@@ -140,6 +161,7 @@ class OAuthEndpoint:
             body = await self.answer(scope, await _read(scope, receive))
         except AppError as error:
             if error.code == "invalid_client":
+                self._requests.note_failed(scope)
                 await asyncio.sleep(arrived_at + FAILED_AFTER_S - loop.time())
             await self._refuse(scope, send, error)
         except Exception as error:  # noqa: BLE001 - the caller still gets RFC 6749's form
@@ -155,7 +177,8 @@ class OAuthEndpoint:
 
     async def _refuse(self, scope: Scope, send: Send, error: AppError) -> None:
         word = _OAUTH_WORD.get(error.code, error.code)
-        status = error.status if word == "invalid_request" else CATALOGUE[word].status  # 408 and 413 say more than 400
+        # 408 and 413 say more than 400, and 429 more than 503.
+        status = error.status if word == "invalid_request" or error.status == 429 else CATALOGUE[word].status
         self.count_refusal(word)
         events.gather(
             Event.CLIENT_AUTHENTICATION_FAILED if word == "invalid_client" else self.refused,
@@ -168,6 +191,12 @@ class OAuthEndpoint:
         if word == "invalid_client":
             headers.append(_BASIC_CHALLENGE)
         await send_body(send, status, _encode(_Refusal(word, error.detail)), headers)
+
+
+def address_of(scope: Scope) -> str | None:
+    """Give the peer's address; None where there is none (a unix socket)."""
+    peer = scope.get("client")
+    return peer[0] if peer else None
 
 
 def note_client(scope: Scope, client_id: str) -> None:

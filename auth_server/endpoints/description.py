@@ -33,6 +33,7 @@ _SUMMARIES = {
     "/.well-known/jwks.json": "Public keys that verify access tokens (RFC 7517)",
     "/.well-known/oauth-authorization-server": "Server metadata (RFC 8414)",
     "/.well-known/openid-configuration": "The same metadata under the address of OpenID Connect Discovery",
+    "/oauth2/status-lists": "Addresses of the Token Status Lists, for verifiers of other makers",
     "/health/live": "Is the process alive",
     "/health/ready": "Can tokens be issued now",
     "/metrics": "Prometheus metrics, for the loopback and configured networks",

@@ -3,9 +3,9 @@
 import msgspec
 from starlette.types import Scope
 
-from auth_server.endpoints.client_requests import ClientRequests, OAuthEndpoint, RawRequest, note_client
+from auth_server.endpoints.client_requests import ClientRequests, OAuthEndpoint, RawRequest, address_of, note_client
 from auth_server.endpoints.repeated_requests import RepeatedRequests
-from auth_server.keyring.signing_queue import SigningQueue
+from auth_server.endpoints.token_signing import TokenSigning
 from auth_server.oauth.claims import UnsignedToken
 from auth_server.oauth.clients import why_refused
 from auth_server.oauth.requests import Presented, TokenRequest, read_form
@@ -23,6 +23,8 @@ class _Answer(msgspec.Struct):
     expires_in: int
     scope: str
     token_type: str = "Bearer"  # noqa: S105
+    # RFC 9396 section 7: as granted
+    authorization_details: list[dict[str, object]] | msgspec.UnsetType = msgspec.UNSET
 
 
 _encode = msgspec.json.Encoder().encode
@@ -34,7 +36,7 @@ class TokenEndpoint(OAuthEndpoint):
     name = "token"
     refused = Event.TOKEN_REFUSED
 
-    def __init__(self, *, requests: ClientRequests, rules: TokenRules, signing: SigningQueue) -> None:
+    def __init__(self, *, requests: ClientRequests, rules: TokenRules, signing: TokenSigning) -> None:
         self._requests = requests
         self._rules = rules
         self._signing = signing
@@ -51,9 +53,9 @@ class TokenEndpoint(OAuthEndpoint):
         presented = self._repeated.get(digest) or self._presented(scope, raw)
         note_client(scope, presented.client_id)
         self._requests.check_ready()
-        unsigned = await self._decide(presented)
+        unsigned = await self._decide(presented, address_of(scope))
         self._repeated.remember(digest, presented)
-        token = await self._signing.sign(unsigned.claims)
+        token = await self._signing.sign(unsigned)
         claims = unsigned.claims
         self._issued[presented.form.parameters["grant_type"]].inc()
         events.gather(
@@ -66,7 +68,8 @@ class TokenEndpoint(OAuthEndpoint):
             expires_at=claims["exp"],
             **self._flags(),
         )
-        return _encode(_Answer(token, unsigned.expires_in, claims["scope"]))
+        details = claims.get("authorization_details", msgspec.UNSET)
+        return _encode(_Answer(token, unsigned.expires_in, claims["scope"], authorization_details=details))
 
     def _flags(self) -> dict[str, bool]:
         """Mark what was decided on clients as they were before the store was lost."""
@@ -80,11 +83,11 @@ class TokenEndpoint(OAuthEndpoint):
         self._rules.check_grant_type(form.parameters.get("grant_type"))
         return self._requests.presented(scope, raw, form)
 
-    async def _decide(self, presented: Presented) -> UnsignedToken:
+    async def _decide(self, presented: Presented, address: str | None) -> UnsignedToken:
         # The time comes first: a token decided on a client that is changed meanwhile is then not younger than the
         # revocation that follows the change (shared.revocations.entries).
         now = self._requests.clock()
-        client = await self._requests.load(presented.client_id, presented.secret_hash, now)
+        client = await self._requests.load(presented.client_id, presented.secret_hash, now, address)
         try:
             return self._rules.decide(TokenRequest(presented, client, now))
         except AppError as error:

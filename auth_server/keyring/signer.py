@@ -3,6 +3,8 @@
 A signer signs ``exp`` up to the high-water mark that is durable in the manifest and never beyond, and looks at the
 manifest (one ``stat``, 1.4 µs) before each signature; so a retired key signs nothing more once the ring was replaced,
 and the mark of a removed key was always above everything it signed.
+
+A long file, because everything that holds a private key in memory is one class.
 """
 
 import asyncio
@@ -12,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Self
 
 import msgspec
@@ -33,6 +36,13 @@ POLL_S = 0.5
 _CLOCK_SLACK_S = 60
 _RS256 = RSAAlgorithm(RSAAlgorithm.SHA256)
 _encode = msgspec.json.Encoder().encode
+
+
+class Statement(StrEnum):
+    """What the issuer signs besides tokens, as the ``typ`` of the header; no verifier takes one for the other."""
+
+    STATUS_LIST = "statuslist+jwt"
+    REVOCATIONS = "revocations+jwt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +131,26 @@ class Signer:
 
     def sign_if_ready(self, claims: Mapping[str, object]) -> str | None:
         """As :meth:`sign`, but gives None where the disk is needed first (then call :meth:`refresh`)."""
+        held = self._held_for(_expiry(claims))
+        return None if held is None else _signed(held.header, claims, held.private)
+
+    def sign_statement(self, kind: Statement, claims: Mapping[str, object]) -> str:
+        """Sign something that is no token, with the active key and ``typ`` = ``kind``; else as :meth:`sign`."""
         exp = _expiry(claims)
+        held = self._held_for(exp)
+        if held is None:
+            self.refresh(exp)
+            held = self._held_for(exp)
+        if held is None:
+            raise material.unusable("the key ring changed again while it was read")
+        return _signed(_header(held.ring.active.kid, kind), claims, held.private)
+
+    def _held_for(self, exp: float) -> _Held | None:
+        """What to sign with until ``exp``; None where the disk is needed first."""
         if exp > self._clock() + self._policy.ttl_s + _CLOCK_SLACK_S:
             raise ValueError("exp is beyond the longest life of a token")
         held = self._held
-        if exp > held.bound_at or not self._is_current():
-            return None
-        return _signed(held.header, _encode(claims), held.private)
+        return None if exp > held.bound_at or not self._is_current() else held
 
     def canaries(self) -> tuple[int, dict[str, str]]:
         """Sign a canary with every key that signs or may sign next: the ring's generation, and the tokens by kid.
@@ -141,7 +164,7 @@ class Signer:
             ring, private = self._held.ring, dict(self._private)
         now = int(self._clock())
         return ring.generation, {
-            key.kid: _signed(_header(key.kid), _encode(canary_claims(self._issuer, now)), private[key.kid])
+            key.kid: _signed(_header(key.kid), canary_claims(self._issuer, now), private[key.kid])
             for key in ring.keys
             if key.state in _SIGNING_SOON and key.kid in private
         }
@@ -235,12 +258,12 @@ class Signer:
 _SIGNING_SOON = frozenset({KeyState.ACTIVE, KeyState.STANDBY})
 
 
-def _header(kid: str) -> bytes:
-    return base64url.encode(_encode({"alg": "RS256", "typ": "at+jwt", "kid": kid})) + b"."
+def _header(kid: str, typ: str = "at+jwt") -> bytes:
+    return base64url.encode(_encode({"alg": "RS256", "typ": typ, "kid": kid})) + b"."
 
 
-def _signed(header: bytes, claims: bytes, private: rsa.RSAPrivateKey) -> str:
-    signed = header + base64url.encode(claims)
+def _signed(header: bytes, claims: Mapping[str, object], private: rsa.RSAPrivateKey) -> str:
+    signed = header + base64url.encode(_encode(claims))
     return (signed + b"." + base64url.encode(_RS256.sign(signed, private))).decode("ascii")
 
 

@@ -2,13 +2,16 @@
 
 import functools
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
+from auth_server.oauth.authorization_details import carried
+from auth_server.oauth.status import StatusClaim
 from auth_server.records import Client
 from shared import scopes, token_ids
 from shared.errors import AppError
+from shared.rate_limit.budgets import Budget
 from shared.revocations.entries import milliseconds
 from shared.scopes import ADMIN, MANAGEMENT
 
@@ -31,14 +34,20 @@ class AccessTokenClaims(TypedDict):
     exp: int
     jti: str
     scope: str
+    status: NotRequired[StatusClaim]
+    calls_per_hour: NotRequired[int]
+    authorization_details: NotRequired[list[dict[str, object]]]
 
 
 @dataclass(frozen=True, slots=True)
 class UnsignedToken:
-    """What the rules decided: the claims to sign, and ``expires_in`` seconds for the answer."""
+    """What the rules decided: the claims to sign, ``expires_in`` seconds for the answer, and whether the token gets a
+    place in a status list before it is signed.
+    """
 
     claims: AccessTokenClaims
     expires_in: int
+    status_list: bool = False
 
     def __repr__(self) -> str:  # Authlib writes what a grant issued into its debug log
         return f"UnsignedToken(jti={self.claims['jti']})"
@@ -103,11 +112,19 @@ def _resource(text: str, allowed: tuple[str, ...]) -> str:
 
 
 def access_token_claims(
-    client: Client, *, issuer: str, aud: str | tuple[str, ...], scopes: Iterable[str], ttl_s: int, now: float
+    client: Client,
+    *,
+    issuer: str,
+    aud: str | tuple[str, ...],
+    scopes: Iterable[str],
+    ttl_s: int,
+    now: float,
+    budgets: Sequence[Budget] = (),
 ) -> UnsignedToken:
     """Make the claims of a token for a client acting for itself: ``sub`` is the client (RFC 9068 section 2.2).
 
-    Raises AppError invalid_scope if nothing, or more than a token can carry, was asked for.
+    ``budgets`` become its ``authorization_details`` (RFC 9396 section 9.1). Raises AppError invalid_scope or
+    invalid_authorization_details if nothing, or more than a token can carry, was asked for.
     """
     scope = " ".join(scopes)
     if not scope or len(scope) > MAX_SCOPE_LENGTH:
@@ -126,4 +143,8 @@ def access_token_claims(
         "jti": token_ids.token_id(issued_ms, os.urandom(token_ids.RANDOM_BYTES)),
         "scope": scope,
     }
-    return UnsignedToken(claims, ttl_s)
+    if client.calls_per_hour is not None:
+        claims["calls_per_hour"] = client.calls_per_hour
+    if budgets:
+        claims["authorization_details"] = carried(budgets, MAX_SCOPE_LENGTH - len(scope))
+    return UnsignedToken(claims, ttl_s, client.status_list)

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from auth_server.oauth.authorization_details import registered
 from auth_server.oauth.claims import MAX_SCOPE_LENGTH
 from auth_server.records import Client, ClientSecret
 from auth_server.stores.client_secrets import Pepper, new_secret
 from shared import scopes
 from shared.errors import AppError
+from shared.rate_limit.gcra import MAX_COUNT
 from shared.secret import Secret
 
 MAX_NAME_LENGTH = 100
@@ -23,13 +25,19 @@ _URI = re.compile(r"[!-~]+\Z")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientRequest:
-    """What somebody wants registered; nothing of it is checked yet. ``scope`` is space-separated (RFC 7591)."""
+    """What somebody wants registered; nothing of it is checked yet.
+
+    ``scope`` is space-separated (RFC 7591); ``budgets`` are JSON objects of RFC 9396.
+    """
 
     name: str
     scope: str
     resources: Sequence[str] = ()
     token_ttl_s: int | None = None
     demo: bool = False
+    status_list: bool = False
+    calls_per_hour: int | None = None
+    budgets: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +51,8 @@ class Registration:
 def register(request: ClientRequest, pepper: Pepper, now: float) -> Registration:
     """Make a client with a fresh id and secret; ``now`` in UTC seconds.
 
-    Raises AppError invalid_scope, invalid_target, or invalid_request for a bad name or token life.
+    Raises AppError invalid_scope, invalid_target, invalid_authorization_details, or invalid_request for a bad name,
+    token life or limit.
     """
     secret = new_secret()
     client = Client(
@@ -55,6 +64,9 @@ def register(request: ClientRequest, pepper: Pepper, now: float) -> Registration
         created_at=now,
         token_ttl_s=_checked_ttl(request.token_ttl_s),
         demo=request.demo,
+        status_list=request.status_list,
+        calls_per_hour=_checked_limit(request.calls_per_hour),
+        budgets=registered(request.budgets),
     )
     return Registration(client, secret)
 
@@ -112,3 +124,9 @@ def _checked_ttl(ttl_s: int | None) -> int | None:
     if ttl_s is not None and not low <= ttl_s <= high:
         raise AppError("invalid_request", f"A token lives {low} to {high} s.")
     return ttl_s
+
+
+def _checked_limit(calls_per_hour: int | None) -> int | None:
+    if calls_per_hour is not None and not 1 <= calls_per_hour <= MAX_COUNT:
+        raise AppError("invalid_request", f"A limit is 1 to {MAX_COUNT} calls an hour.")
+    return calls_per_hour

@@ -25,7 +25,17 @@ MAX_CREDENTIAL_LENGTH = 512
 FORM = b"application/x-www-form-urlencoded"
 _REPEATABLE = "resource"  # RFC 8707 section 2
 _OURS = frozenset(
-    {"grant_type", "client_id", "client_secret", "client_assertion", "scope", "resource", "token", "token_type_hint"}
+    {
+        "grant_type",
+        "client_id",
+        "client_secret",
+        "client_assertion",
+        "scope",
+        "resource",
+        "authorization_details",
+        "token",
+        "token_type_hint",
+    }
 )
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CLIENT_ID = re.compile(r"[a-z0-9][a-z0-9-]{7,63}\Z")

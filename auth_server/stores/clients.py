@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from auth_server.records import Client, ClientSecret
 from auth_server.stores import scripts
 from shared.errors import AppError
+from shared.rate_limit.budgets import detail, parse_details
 from shared.store import store_errors
 
 INDEX = "flex:{clients}:index"
@@ -43,6 +44,9 @@ class _Profile(msgspec.Struct, frozen=True):
     created_at: float
     token_ttl_s: int | None = None
     demo: bool = False
+    status_list: bool = False
+    calls_per_hour: int | None = None
+    authorization_details: list[dict[str, object]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +169,9 @@ def _encode(client: Client) -> dict[str, str | bytes]:
         created_at=client.created_at,
         token_ttl_s=client.token_ttl_s,
         demo=client.demo,
+        status_list=client.status_list,
+        calls_per_hour=client.calls_per_hour,
+        authorization_details=[detail(budget) for budget in client.budgets] or None,
     )
     fields: dict[str, str | bytes] = {"profile": msgspec.json.encode(profile)}
     for number, secret in enumerate(client.secrets, 1):
@@ -194,6 +201,9 @@ def _decode(client_id: str, fields: dict[bytes, bytes]) -> Client:
         token_ttl_s=profile.token_ttl_s,
         disabled_at=None if disabled_at is None else float(disabled_at),
         demo=profile.demo,
+        status_list=profile.status_list,
+        calls_per_hour=profile.calls_per_hour,
+        budgets=parse_details(profile.authorization_details),
     )
 
 

@@ -94,12 +94,20 @@ _SCHEMAS: Json = {
                     "required": ["pointer", "code", "message"],
                 },
             },
+            "violated-policies": _STRINGS | {"description": "Only in 429 and 503: which limits were hit."},
         },
         "required": ["error", "type", "title", "status", "detail", "instance"],
     },
 }
 _PROTECTED = ("unauthenticated", "insufficient_scope", "not_found", "keys_unavailable")
-_SENT = ("malformed_json", "request_timeout", "payload_too_large", "unsupported_media_type", "invalid_record")
+_SENT = (
+    "malformed_json",
+    "request_timeout",
+    "payload_too_large",
+    "unsupported_media_type",
+    "invalid_record",
+    "too_many_requests",
+)
 
 
 def document(resource: str, issuer: str, attributes: Mapping[str, Attribute]) -> Json:

@@ -25,8 +25,11 @@ def named_place(attribute_id: str, result: Result, request_id: str) -> Any:
     return result
 
 
-def count(attribute_id: str, results: list[Result]) -> None:
-    """Note in the metrics how many records were scored, too incomplete to be scored, or refused."""
+def count(attribute_id: str, results: list[Result]) -> int:
+    """Note in the metrics how many records were scored, too incomplete to be scored, or refused.
+
+    Gives how many were answered: all but the refused.
+    """
     n_refused = n_insufficient = 0
     for result in results:
         if isinstance(result, AppError):
@@ -36,3 +39,4 @@ def count(attribute_id: str, results: list[Result]) -> None:
     RECORDS_REFUSED.labels(attribute_id).inc(n_refused)
     SCORES.labels(attribute_id, "insufficient_data").inc(n_insufficient)
     SCORES.labels(attribute_id, "scored").inc(len(results) - n_refused - n_insufficient)
+    return len(results) - n_refused

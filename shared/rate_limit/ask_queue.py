@@ -195,5 +195,6 @@ def refusal(key_set: KeySet, lacking: list[tuple[Lease, int]], now: float) -> Re
     """Form the answer of a quota that is used up; without any it is a lack of capacity."""
     if not lacking:
         return Refusal(key_set, (), 1, capacity=True)
+    short = [lease for lease, _ in lacking]
     waits = [max(lease.next_unit_at - now, 0.0) + lease.wait_s(cost) for lease, cost in lacking]
-    return Refusal(key_set, tuple(lease.key.policy for lease, _ in lacking), max(-int(-max(waits) // 1), 1))
+    return Refusal(key_set, tuple(map(key_set.policy_of, short)), max(-int(-max(waits) // 1), 1))

@@ -6,7 +6,7 @@ All that apply must have room, so the narrower one always wins, and none can wid
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.rate_limit.gcra import MAX_COUNT, MAX_WINDOW_S, Limit
 from shared.rate_limit.limits import LimitKey, Measure
@@ -17,6 +17,7 @@ MAX_DETAILS = 16
 MAX_ATTRIBUTES = 64
 EVERY_ATTRIBUTE = "*"
 _PERIODS_S = {"minute": 60, "hour": HOUR_S, "day": 86_400}
+_WORDS = {seconds: word for word, seconds in _PERIODS_S.items()}
 _ATTRIBUTE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _MEMBERS = frozenset({"type", "attributes", "rows", "period"})
 
@@ -29,11 +30,13 @@ class BudgetError(ValueError):
 class Budget:
     """Rows that a token allows: RFC 9396 ``{"type": "model_call", "attributes": […], "rows": n, "period": "hour"}``.
 
-    ``attributes`` are sorted ids, or ``("*",)`` for all; they share the rows.
+    ``attributes`` are sorted ids, or ``("*",)`` for all; they share the rows. ``ceiling``: it bounds, and opens nothing
+    by itself: what the client may use with all its tokens together, beside the narrower budget of one of them.
     """
 
     attributes: tuple[str, ...]
     limit: Limit
+    ceiling: bool = False
 
     def covers(self, attribute: str) -> bool:
         """Whether calls to this attribute draw on the budget."""
@@ -51,7 +54,7 @@ def parse_details(raw_details: object) -> tuple[Budget, ...]:
 
     Strict: at most 16 entries, every one of type ``model_call`` with exactly its four members; ``attributes`` 1 to 64
     different ids or ``["*"]``; ``rows`` 1 to 10**8; ``period`` ``minute``,
-    ``hour``, ``day``, or 1 to 2,678,400 seconds.
+    ``hour``, ``day``, or 1 to 2,678,400 seconds. Only our own issuer adds a fifth, ``"ceiling": true``.
     Raises BudgetError for anything else: a detail that is not understood might be a restriction.
     """
     if raw_details is None:
@@ -64,7 +67,7 @@ def parse_details(raw_details: object) -> tuple[Budget, ...]:
 def _parse_one(raw: object) -> Budget:
     if not isinstance(raw, dict) or raw.get("type") != DETAIL_TYPE:
         raise BudgetError("type: only model_call is known")
-    if raw.keys() != _MEMBERS:
+    if raw.keys() - {"ceiling"} != _MEMBERS or raw.get("ceiling", True) is not True:
         raise BudgetError("a model_call has exactly the members type, attributes, rows and period")
     rows, period = raw["rows"], raw["period"]
     window_s = _PERIODS_S.get(period) if isinstance(period, str) else period
@@ -72,7 +75,7 @@ def _parse_one(raw: object) -> Budget:
         raise BudgetError(f"period: minute, hour, day, or 1 to {MAX_WINDOW_S} seconds")
     if type(rows) is not int or not 0 < rows <= min(MAX_COUNT, window_s * 1_000_000):
         raise BudgetError(f"rows: 1 to {MAX_COUNT}, and at most a million a second")
-    return Budget(_parse_attributes(raw["attributes"]), Limit(rows, window_s))
+    return Budget(_parse_attributes(raw["attributes"]), Limit(rows, window_s), "ceiling" in raw)
 
 
 def _parse_attributes(raw: object) -> tuple[str, ...]:
@@ -85,9 +88,42 @@ def _parse_attributes(raw: object) -> tuple[str, ...]:
     return tuple(sorted(raw))
 
 
+def detail(budget: Budget) -> dict[str, object]:
+    """Give the RFC 9396 object that :func:`parse_details` reads back as this budget."""
+    period = _WORDS.get(budget.limit.window_s, budget.limit.window_s)
+    members = {"type": DETAIL_TYPE, "attributes": list(budget.attributes), "rows": budget.limit.count, "period": period}
+    return members | {"ceiling": True} if budget.ceiling else members
+
+
+def narrowed(own: Sequence[Budget], asked: Sequence[Budget]) -> tuple[Budget, ...]:
+    """Budgets of a token for which ``asked`` was requested, by a client that has ``own`` (none: it may have any).
+
+    Each one asked for must be within one of the client's: in attributes, in rows, and in rows a second. What the client
+    has of the same attributes comes along as a ceiling, so that its tokens together get no more, however they divide
+    it. Raises BudgetError.
+    """
+    if not asked:
+        return tuple(own)
+    if any(budget.ceiling for budget in asked):
+        raise BudgetError("ceiling is not for clients to ask")
+    if own and not all(any(_is_within(budget, held) for held in own) for budget in asked):
+        raise BudgetError("more was asked for than the client may have")
+    ceilings = [held for held in own if held not in asked and any(_overlaps(budget, held) for budget in asked)]
+    return (*asked, *(replace(held, ceiling=True) for held in ceilings))
+
+
+def _overlaps(one: Budget, other: Budget) -> bool:
+    return any(map(one.covers, other.attributes)) or any(map(other.covers, one.attributes))
+
+
+def _is_within(asked: Budget, held: Budget) -> bool:
+    slower = asked.limit.count * held.limit.window_s <= held.limit.count * asked.limit.window_s
+    return slower and asked.limit.count <= held.limit.count and all(map(held.covers, asked.attributes))
+
+
 def may_call(budgets: Sequence[Budget], attribute: str) -> bool:
     """Whether a token with these budgets may call the attribute at all; one without budgets may."""
-    return not budgets or any(budget.covers(attribute) for budget in budgets)
+    return not budgets or any(budget.covers(attribute) for budget in budgets if not budget.ceiling)
 
 
 def effective_limit(own: Limit | None, *, default_per_hour: int) -> Limit:
@@ -124,5 +160,4 @@ def limits_for_call(
 
 
 def _policy(prefix: str, limit: Limit) -> str:
-    words = {seconds: word for word, seconds in _PERIODS_S.items()}
-    return prefix + words.get(limit.window_s, f"{limit.window_s}s")
+    return prefix + _WORDS.get(limit.window_s, f"{limit.window_s}s")

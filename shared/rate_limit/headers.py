@@ -2,7 +2,7 @@
 
 ``RateLimit-Policy: "hour";q=100;w=3600;pk=:base64:`` and ``RateLimit: "hour";r=42;t=36`` (``t``: seconds until there
 is more, not until all is back). ``r`` is what this worker knows: exact near the limit, else without what other workers
-spent or returned since it last asked. The media type of problems is left to the edge.
+spent or returned since it last asked.
 """
 
 import base64
@@ -10,8 +10,7 @@ import hashlib
 import hmac
 from math import ceil
 
-import msgspec
-
+from shared.errors import AppError
 from shared.rate_limit.lease import KeySet, Refusal
 from shared.secret import Secret
 
@@ -44,12 +43,6 @@ class RateLimitHeaders:
             values.append(1 if wait_s <= 1 else ceil(wait_s))
         return [(b"ratelimit-policy", parts[0]), (b"ratelimit", parts[1] % tuple(values))]
 
-    def of_refusal(self, refusal: Refusal, now: float) -> Headers:
-        """Headers of a 429 or 503: those of any answer, and Retry-After, never earlier than ``t`` of what was hit."""
-        headers = self.of(refusal.key_set, now)
-        headers.append((b"retry-after", b"%d" % retry_after_s(refusal)))
-        return headers
-
     def _parts(self, key_set: KeySet) -> tuple[bytes, bytes]:
         policies, states = [], []
         for key in key_set.keys:
@@ -69,28 +62,22 @@ def retry_after_s(refusal: Refusal) -> int:
     return _TOO_LARGE_RETRY_S if refusal.retry_after_s is None else max(refusal.retry_after_s, 1)
 
 
-class QuotaProblem(msgspec.Struct):
-    """The body of a refusal: RFC 9457 members, the inference protocol's ``error``, and the draft's own member."""
-
-    error: str
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str
-    violated_policies: tuple[str, ...] = msgspec.field(name="violated-policies", default=())
-    errors: tuple[str, ...] = ()
-
-
-def problem(refusal: Refusal, instance: str) -> QuotaProblem:
-    """Say what was refused; ``instance`` is the request id. Status 429, or 503 if only capacity is lacking."""
+def refused(refusal: Refusal) -> AppError:
+    """Say what was refused: 429 with the registered problem type, or 503 if only capacity is lacking."""
     if refusal.capacity:
+        code, kind = "overloaded", REDUCED_CAPACITY
         detail = "The service can't take this call right now; try again as Retry-After says."
-        kind, title, status = REDUCED_CAPACITY, "Temporarily reduced capacity", 503
     elif refusal.retry_after_s is None:
+        code, kind = "too_many_requests", QUOTA_EXCEEDED
         detail = "This call alone costs more than the whole limit allows; send fewer records at once."
-        kind, title, status = QUOTA_EXCEEDED, "Quota exceeded", 429
     else:
+        code, kind = "too_many_requests", QUOTA_EXCEEDED
         detail = "The caller's budget is used up; wait as long as Retry-After says."
-        kind, title, status = QUOTA_EXCEEDED, "Quota exceeded", 429
-    return QuotaProblem(detail, kind, title, status, detail, instance, refusal.violated)
+    return AppError(
+        code,
+        detail,
+        retry_after_s=retry_after_s(refusal),
+        reason="limit",
+        problem_type=kind,
+        violated_policies=refusal.violated,
+    )

@@ -159,6 +159,10 @@ class KeySet:
         self.degraded = Admission(self, degraded=True)
         self.header_parts: tuple[bytes, bytes] | None = None
 
+    def policy_of(self, lease: Lease) -> str:
+        """Name the policy as this set calls it: sets may share a lease under different names."""
+        return self.keys[self.leases.index(lease)].policy
+
     def costs(self, cost: Cost) -> list[tuple[Lease, int]]:
         """Pair each lease with what it is to pay."""
         return [(lease, cost[lease.measure]) for lease in self.leases]

@@ -7,6 +7,7 @@ recently added that nobody used since goes first. Emptied by ``give_back_all``.
 import asyncio
 from collections.abc import Callable
 
+from shared.rate_limit.gcra import Limit
 from shared.rate_limit.lease import IDLE_S, KeySet, Lease
 from shared.rate_limit.lease_script import lease_field
 from shared.rate_limit.lease_store import LEASE_S
@@ -22,7 +23,7 @@ class LeaseBook:
         self._worker = worker
         self._max_keys = max_keys
         self._on_report = on_report
-        self._leases: dict[LimitKey, Lease] = {}
+        self._leases: dict[tuple[str, Limit], Lease] = {}
         self._holding: dict[Lease, None] = {}
         self.holding = asyncio.Event()
         self.reports: list[Lease] = []
@@ -97,11 +98,12 @@ class LeaseBook:
                 self.report(lease)
 
     def _lease(self, key: LimitKey) -> Lease:
-        lease = self._leases.get(key)
+        counted = key.name, key.limit  # whatever the policy is called: two records would report against each other
+        lease = self._leases.get(counted)
         if lease is None:
             if len(self._leases) >= self._max_keys:
                 self._evict()
-            lease = self._leases[key] = Lease(key)
+            lease = self._leases[counted] = Lease(key)
         return lease
 
     def _evict(self) -> None:

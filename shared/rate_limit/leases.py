@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Self
+from typing import Self, cast
 
 from redis.asyncio import Redis
 
@@ -21,7 +21,8 @@ from shared import events
 from shared.errors import AppError
 from shared.events import Event
 from shared.rate_limit.ask_queue import AskQueue, Waiter, refusal
-from shared.rate_limit.lease import Admission, KeySet, Refusal
+from shared.rate_limit.gcra import Decision
+from shared.rate_limit.lease import Admission, KeySet, Lease, Refusal
 from shared.rate_limit.lease_book import LeaseBook
 from shared.rate_limit.lease_store import LeaseStore
 from shared.rate_limit.limits import CALL, Cost, LimitKey
@@ -38,12 +39,13 @@ class Limiter:
     """Admits or refuses calls; an async context manager, since leases are refilled in the background.
 
     ``n_workers`` is how many processes share the limits (more may: it only shapes the chunks and the shares without a
-    store). ``clock`` gives monotonic seconds, ``store_clock_us`` replaces the store's clock in tests.
+    store). ``store`` None: there is none, and each worker keeps to its share of every limit (``policy`` ALONE fits).
+    ``clock`` gives monotonic seconds, ``store_clock_us`` replaces the store's clock in tests.
     """
 
     def __init__(
         self,
-        store: Redis,
+        store: Redis | None,
         *,
         n_workers: int,
         policy: LossPolicy = MODEL_CALLS,
@@ -61,16 +63,24 @@ class Limiter:
         self._wake = asyncio.Event()
         self._book = LeaseBook(worker=self._worker, max_keys=max_keys, on_report=self._wake.set)
         self._store = LeaseStore(
-            store, worker=self._worker, n_workers=n_workers, timeout_s=ask_timeout_s, store_clock_us=store_clock_us
+            cast("Redis", store),
+            worker=self._worker,
+            n_workers=n_workers,
+            timeout_s=ask_timeout_s,
+            store_clock_us=store_clock_us,
         )
         self._queue = AskQueue(
             self._book, self._store, clock=clock, wake=self._wake.set, without_store=self._without_store
         )
+        self._queue.lost = True  # as long as nobody converses with a store
         self._key_sets: dict[tuple[LimitKey, ...], KeySet] = {}
         self._n_running = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
+        if self._redis is None:
+            return self
+        self._queue.lost = False
         self._tasks = [
             asyncio.create_task(self._converse()),
             asyncio.create_task(self._review()),
@@ -154,7 +164,7 @@ class Limiter:
         for lease, units in key_set.costs(cost):
             lease.lapse(now)
             if units > lease.limit.count:
-                return Refusal(key_set, (lease.key.policy,), None)
+                return Refusal(key_set, (key_set.policy_of(lease),), None)
             if lease.units < units and now < lease.refused_until and units >= lease.refused_cost:
                 return refusal(key_set, [(lease, units)], now)
         if self._book.take(key_set, cost):
@@ -165,28 +175,36 @@ class Limiter:
         now = self._clock()
         if self._n_running >= self._policy.n_running:
             return Refusal(key_set, (), 1, capacity=True)
-        local = []
-        violated, wait_s = [], 1
-        for lease, units in key_set.costs(cost):
-            if lease.units >= units:
-                continue
-            arrival_us, retry_s = try_local(self._policy, lease, self._n_workers, now, units)
-            if arrival_us is None:
-                violated.append(lease.key.policy)
-                wait_s = max(wait_s, retry_s)
-            else:
-                local.append((lease, arrival_us))
-        if violated:
-            return Refusal(key_set, tuple(violated), wait_s, capacity=True)
-        for lease, arrival_us in local:
-            lease.local_arrival_us = arrival_us
-            lease.debt += cost[lease.measure]
+        local, short = self._try_shares(key_set, cost, now)
+        if short:
+            wait_s = max(decision.retry_after_s or lease.limit.window_s for lease, decision in short)
+            violated = tuple(key_set.policy_of(lease) for lease, _ in short)
+            return Refusal(key_set, violated, wait_s, capacity=self._redis is not None)
+        for lease, decision in local:
+            lease.local_arrival_us = decision.arrival_us
+            if self._redis is not None:
+                lease.debt += cost[lease.measure]
         owing = {lease for lease, _ in local}
         for lease, units in key_set.costs(cost):
             if lease not in owing:
                 lease.units -= units
         self._n_running += 1
         return key_set.degraded
+
+    def _try_shares(
+        self, key_set: KeySet, cost: Cost, now: float
+    ) -> tuple[list[tuple[Lease, Decision]], list[tuple[Lease, Decision]]]:
+        """Decide by this worker's shares for what no lease pays: those that have room, those that have not."""
+        local: list[tuple[Lease, Decision]] = []
+        short: list[tuple[Lease, Decision]] = []
+        for lease, units in key_set.costs(cost):
+            if lease.units >= units:
+                continue
+            decision = try_local(self._policy, lease, self._n_workers, now, units)
+            if self._redis is None:  # nobody else says what is left
+                lease.room, lease.next_unit_at = decision.remaining, now + decision.reset_s
+            (local if decision.allowed else short).append((lease, decision))
+        return local, short
 
     async def _converse(self) -> None:
         while not is_cancelled():

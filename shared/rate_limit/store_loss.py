@@ -7,7 +7,7 @@ is back. Which rule applies is data: :data:`MODEL_CALLS` keeps serving, :data:`L
 
 from dataclasses import dataclass
 
-from shared.rate_limit.gcra import Limit, decide
+from shared.rate_limit.gcra import Decision, Limit, decide
 from shared.rate_limit.lease import Lease
 
 
@@ -22,6 +22,8 @@ class LossPolicy:
 
 MODEL_CALLS = LossPolicy("model_calls", None, 64)
 LOGINS = LossPolicy("logins", Limit(5, 60), 8)
+ALONE = LossPolicy("alone", None, 1_000_000)
+"""For a worker that has no store at all: its share is the rule, not an emergency."""
 
 
 def share(policy: LossPolicy, limit: Limit, n_workers: int) -> Limit:
@@ -33,10 +35,10 @@ def share(policy: LossPolicy, limit: Limit, n_workers: int) -> Limit:
     return part
 
 
-def try_local(policy: LossPolicy, lease: Lease, n_workers: int, now: float, cost: int) -> tuple[int | None, int]:
-    """Decide without the store: (new arrival in µs, 0) if ``cost`` fits, else (None, seconds to wait).
+def try_local(policy: LossPolicy, lease: Lease, n_workers: int, now: float, cost: int) -> Decision:
+    """Decide without the store, on this worker's share of the limit.
 
-    The caller stores the arrival in ``lease.local_arrival_us`` once all its limits agree.
+    The caller stores the new arrival in ``lease.local_arrival_us`` once all its limits agree.
     """
     limit = share(policy, lease.limit, n_workers)
     now_us = int(now * 1_000_000)
@@ -45,7 +47,6 @@ def try_local(policy: LossPolicy, lease: Lease, n_workers: int, now: float, cost
         left = min(lease.room // n_workers, limit.count)
         arrival_us = now_us + (limit.count - left) * limit.interval_us
     decision = decide(limit, arrival_us, now_us, cost)
-    if decision.allowed:
-        return decision.arrival_us, 0
-    lease.local_arrival_us = arrival_us
-    return None, decision.retry_after_s or limit.window_s
+    if not decision.allowed:
+        lease.local_arrival_us = arrival_us
+    return decision

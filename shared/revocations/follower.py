@@ -99,6 +99,7 @@ class FeedFollower:
                 self._notify(Notice.FOLLOWER_FAILED, {"error": type(error).__name__})
                 self._enter(State.DISCONNECTED, "failed")
             end_if_cancelled()
+            self._save_if_due()
             await asyncio.sleep(self._pause_s)
             self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
 
@@ -114,10 +115,13 @@ class FeedFollower:
                 end_if_cancelled()
                 # The writers' time, not ours: a clock of ours that jumps ahead for a moment must not empty the set.
                 self._revoked.expire(self.as_of_ms)
-                if self._snapshots is not None and self.state is State.FOLLOWING:
-                    self._snapshots.save_if_due(self.as_of_ms)
+                self._save_if_due()
         finally:
             await client.aclose()
+
+    def _save_if_due(self) -> None:
+        if self._snapshots is not None and self.as_of_ms:
+            self._snapshots.save_if_due(self.as_of_ms, self._chain.read_to)
 
     # -- reading everything ----------------------------------------------------------------------------------------
 

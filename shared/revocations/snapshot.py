@@ -21,6 +21,7 @@ from shared.revocations.revoked import Contents, RevokedSet
 
 MAX_BYTES = 64 * 1024 * 1024
 _CODE_BYTES = 32
+_NEWS_S = 1.0
 
 
 class SnapshotProblem(Exception):  # noqa: N818 - not an error of ours
@@ -44,7 +45,7 @@ _decode = msgspec.msgpack.Decoder(Snapshot).decode
 
 @dataclass(frozen=True, slots=True)
 class SnapshotFile:
-    """Where the snapshot rests. ``every_s`` is how long a written one is left alone (0: never)."""
+    """Where the snapshot rests. ``every_s`` is how long a written one is left alone if nothing is new (0: never)."""
 
     path: Path
     key: FeedKey
@@ -70,13 +71,13 @@ class SnapshotFile:
         except msgspec.MsgspecError:
             raise SnapshotProblem("malformed") from None
 
-    def is_due(self) -> bool:
-        """Whether the file is missing or older than ``every_s``, whoever wrote it."""
+    def is_due(self, after_s: float) -> bool:
+        """Whether the file is missing or ``after_s`` old, whoever wrote it."""
         try:
             age_s = self.wall_clock() - self.path.stat().st_mtime
         except OSError:
             return True
-        return not 0 <= age_s < self.every_s
+        return not 0 <= age_s < after_s
 
     def save(self, snapshot: Snapshot) -> None:
         """Replace the file; some 100 ms a million tokens, so call it in a thread. Raises SnapshotProblem."""
@@ -111,7 +112,8 @@ class SnapshotFile:
 
 
 class SnapshotKeeper:
-    """Loads the snapshot at the start and writes it from time to time, never waiting for the disk in the event loop.
+    """Loads the snapshot at the start and writes it from time to time, and a second after something new; the event loop
+    never waits for the disk.
 
     Writing takes at most a fiftieth of the time, however large the set is.
     """
@@ -123,6 +125,8 @@ class SnapshotKeeper:
         self._notify = notify
         self._saving: asyncio.Task[None] | None = None
         self._not_before = 0.0
+        self._pause_s = min(file.every_s, _NEWS_S)
+        self._saved_to = b""
 
     async def load(self) -> int:
         """Merge the snapshot into the set; gives the time (UTC ms) up to which that is complete, 0 if there is none."""
@@ -137,19 +141,24 @@ class SnapshotKeeper:
         self._notify(Notice.SNAPSHOT_LOADED, {"n_entries": len(self._revoked), "as_of": snapshot.as_of_ms / 1000})
         return snapshot.as_of_ms
 
-    def save_if_due(self, as_of_ms: int) -> None:
-        """Begin to write the set as it is, unless it was written lately."""
+    def save_if_due(self, as_of_ms: int, read_to: bytes) -> None:
+        """Begin to write the set as it is, unless it was written lately; ``read_to`` changes when something is new.
+
+        May be called in every state: the set only grows, so it is complete up to ``as_of_ms`` whatever happened since.
+        """
         now = self._clock()
         if now < self._not_before or (self._saving is not None and not self._saving.done()):
             return
-        self._not_before = now + self._file.every_s
-        if self._file.is_due():
-            self._saving = asyncio.create_task(self._save(as_of_ms, now))
+        self._not_before = now + self._pause_s
+        if self._file.is_due(self._file.every_s if read_to == self._saved_to else self._pause_s):
+            self._saving = asyncio.create_task(self._save(as_of_ms, read_to, now))
 
-    async def _save(self, as_of_ms: int, began: float) -> None:
+    async def _save(self, as_of_ms: int, read_to: bytes, began: float) -> None:
         try:
             await asyncio.to_thread(lambda: self._file.save(Snapshot(as_of_ms, self._revoked.contents())))
         except SnapshotProblem as problem:
             self._notify(Notice.SNAPSHOT_FAILED, {"reason": problem.reason})
+        else:
+            self._saved_to = read_to
         now = self._clock()
-        self._not_before = now + max(self._file.every_s, 50 * (now - began))
+        self._not_before = now + max(self._pause_s, 50 * (now - began))

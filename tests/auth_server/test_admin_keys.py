@@ -39,9 +39,8 @@ class Site:
         self.folder = KeysFolder(settings.keys_dir)
         feed = RevocationFeed(store, self.key, clock=clock, max_token_life_s=LONGEST_TTL_S, leeway_s=LEEWAY_S)
         changes = RingChanges(self.folder, ring_policy(settings), clock)
-        self.handlers = {
-            (method, path): handler for method, path, _, handler in AdminKeys(changes, feed, self.reports).routes()
-        }
+        routes = AdminKeys(changes, feed, self.reports).routes()
+        self.handlers = {(route.method, route.path): route.handler for route in routes}
 
     async def reports(self):
         try:

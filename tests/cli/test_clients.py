@@ -37,6 +37,15 @@ def test_create_prints_all_that_a_first_call_needs(flex):
     assert made["client_secret"] not in flex("list", "--json").stdout + flex("show", made["client_id"]).stdout
 
 
+def test_a_client_may_want_a_status_list(flex):
+    """Shown afterwards; others have none."""
+    shown = [
+        json.loads(flex("show", created(flex, *more)["client_id"], "--json").stdout) for more in ([], ["--status-list"])
+    ]
+    assert [each["status_list"] for each in shown] == [False, True]
+    assert "named in its tokens" in flex("show", shown[1]["client_id"]).stdout
+
+
 def test_people_get_a_table_with_the_secret(flex):
     """The whole secret, not cut to the width of the terminal."""
     shown = flex(*CREATE).stdout

@@ -151,4 +151,4 @@ def test_serving_names_every_problem_of_every_part_at_once(tmp_path):
     named = {line.split(":")[0] for line in told}
     assert refused.returncode == 1
     assert named == {"FLEX_CORS_ORIGINS", "FLEX_ISSUER", "FLEX_REDIS_URL", "FLEX_KEYS_PASSPHRASE_FILE"}
-    assert len(told) == 5  # both servers need the store, each says why
+    assert len(told) == 4

@@ -192,7 +192,7 @@ def test_production_refuses_what_is_unsafe_here():
 
 def test_the_serving_process_never_loads_the_heavy_libraries():
     """Start-up time and memory depend on it."""
-    heavy = ["numpy", "scipy", "lightgbm", "pydantic", "typer", "redis", "rich", "structlog", "httpx", "jwt", "authlib"]
+    heavy = ["numpy", "scipy", "lightgbm", "pydantic", "typer", "rich", "structlog", "httpx", "jwt", "authlib"]
     code = f"import sys, model_server.__main__, model_server.app; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

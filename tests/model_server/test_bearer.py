@@ -14,6 +14,7 @@ from shared.events import Event
 from shared.revocations.entries import Entry, Kind, token_key
 from shared.scopes import covers
 from shared.telemetry import BEARER_REFUSED
+from tests.model_server.accounts import networks, own_accounts
 from tests.tokens import AUDIENCE, ISSUER, NOW, Issuer
 
 ATTRIBUTES = ("calm", "empathy", "grit")
@@ -39,9 +40,21 @@ def keys(issuer):
     return Keys({issuer.kid: issuer.key})
 
 
+def a_bearer(keys, clock, refused_per_minute=1_000_000):
+    return Bearer(
+        keys,
+        issuer=ISSUER,
+        audience=AUDIENCE,
+        attributes=ATTRIBUTES,
+        accounts=own_accounts(clock),
+        networks=networks(clock, refused_per_minute),
+        clock=clock,
+    )
+
+
 @pytest.fixture
 def bearer(keys, clock):
-    return Bearer(keys, issuer=ISSUER, audience=AUDIENCE, attributes=ATTRIBUTES, clock=clock)
+    return a_bearer(keys, clock)
 
 
 def request(*values: bytes):
@@ -207,7 +220,7 @@ def test_no_usable_key_set_is_503_and_not_401(issuer, clock):
             return issuer.key
 
     held = Held()
-    bearer = Bearer(held, issuer=ISSUER, audience=AUDIENCE, attributes=ATTRIBUTES, clock=clock)
+    bearer = a_bearer(held, clock)
     seen, unseen = b"Bearer " + issuer.token(), b"Bearer " + issuer.token(jti="other")
     bearer.authenticate(request(seen))
     held.empty = True

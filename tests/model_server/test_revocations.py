@@ -1,6 +1,7 @@
 """Revocations at the model server: what is revoked is refused, and what is not known is not guessed."""
 
 import math
+import os
 
 import pytest
 
@@ -132,6 +133,23 @@ async def test_without_a_store_a_snapshot_is_served_until_it_is_too_old(feed_sit
         assert ready["revocations"] == {"state": "disconnected", "staleness_s": pytest.approx(60, abs=0.2)}
         clock.advance(LIMIT_S)
         assert (await predict(api, issuer, exp=NOW + 3600)).status_code == 503
+
+
+async def test_what_is_new_is_soon_on_disk(running, feed_site, issuer, attributes, keys, clock):
+    """A second after a revocation both may die: a restart without the store still refuses the token."""
+    _, revocations = running
+    file = feed_site.settings.revocations_file
+    await until(file.exists)
+    await feed_site.revoke(token_revoked(JTI, NOW + 900))
+    await until(lambda: len(revocations.revoked) == 1)
+    old = file.read_bytes()
+    os.utime(file, (NOW, NOW))  # as if written long ago
+    clock.advance(1.1)
+    await until(lambda: file.read_bytes() != old)
+    restarted = feed_site.revocations()
+    async with following(feed_site.without_store(), attributes, issuer, keys, restarted, clock) as api:
+        assert (await predict(api, issuer, jti=JTI)).status_code == 401
+        assert (await predict(api, issuer)).status_code == 200
 
 
 async def test_without_store_and_snapshot_nothing_is_served(feed_site, attributes, issuer, keys, clock, monkeypatch):

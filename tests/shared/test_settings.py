@@ -83,3 +83,15 @@ def test_the_feed_key_rests_in_the_var_folder_unless_it_is_named():
     """Orchestrators mount it elsewhere."""
     assert Settings.read({"FLEX_VAR_DIR": "state"}).feed_key_file == Path("state/feed.key")
     assert Settings.read({"FLEX_FEED_KEY_FILE": "/run/secrets/feed"}).feed_key_file == Path("/run/secrets/feed")
+
+
+def test_the_default_limit_follows_the_environment():
+    """Tight in production, out of the way in development, and what is set wins."""
+    production = {"FLEX_ENV": "production", "FLEX_ISSUER": "https://issuer.example"}
+    assert Settings.read({}).calls_per_hour == 1_000_000
+    assert Settings.read(production).calls_per_hour == 100
+    assert Settings.read(production | {"FLEX_RATE_LIMIT_PER_HOUR": "7"}).calls_per_hour == 7
+    assert Settings.read({"FLEX_RATE_LIMIT_PER_HOUR": "1000000000"}).calls_per_hour == 100_000_000
+    for text in ("0", "-1", "many", "1.5"):
+        with pytest.raises(SettingsError, match="FLEX_RATE_LIMIT_PER_HOUR"):
+            Settings.read({"FLEX_RATE_LIMIT_PER_HOUR": text})

@@ -2,6 +2,7 @@
 
 from authlib.oauth2.rfc6749.grants import ClientCredentialsGrant
 
+from auth_server.oauth import authorization_details
 from auth_server.oauth.claims import UnsignedToken, access_token_claims, audience, granted
 from auth_server.oauth.requests import TokenRequest
 from auth_server.records import SECRET_BASIC, SECRET_POST
@@ -19,7 +20,7 @@ class ClientCredentials(ClientCredentialsGrant):
         self.request.scopes = granted(self.request.client.record.scopes, self.request.payload.scope or "")
 
     def create_token_response(self) -> tuple[int, UnsignedToken, object]:
-        """Give the claims to sign; raises AppError invalid_target or invalid_scope.
+        """Give the claims to sign; raises AppError invalid_target, invalid_scope or invalid_authorization_details.
 
         Authlib's own would write the token into its debug log and save it: a JWT costs no row in the store.
         """
@@ -34,5 +35,8 @@ class ClientCredentials(ClientCredentialsGrant):
             scopes=self.request.scopes,
             ttl_s=client.token_ttl_s or policy.access_token_ttl_s,
             now=self.request.now,
+            budgets=authorization_details.granted(
+                client.budgets, self.request.payload.data.get(authorization_details.PARAMETER, "")
+            ),
         )
         return 200, token, self.TOKEN_RESPONSE_HEADER

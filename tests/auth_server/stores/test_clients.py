@@ -75,7 +75,7 @@ def code(error):
 async def test_what_is_created_comes_back_as_it_was(store):
     """Every field; another id gives None; the same id again is a conflict."""
     held = Clients(store)
-    full = client(secrets=(secret(1, expires_at=NOW + 5.25), secret(2)), disabled_at=NOW, demo=True)
+    full = client(secrets=(secret(1, expires_at=NOW + 5.25), secret(2)), disabled_at=NOW, demo=True, status_list=True)
     await held.create(full)
     assert await held.get(full.client_id) == full
     assert await held.get("nobody-0123456789ab") is None

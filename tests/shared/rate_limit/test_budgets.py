@@ -5,9 +5,11 @@ import pytest
 from shared.rate_limit.budgets import (
     Budget,
     BudgetError,
+    detail,
     effective_limit,
     limits_for_call,
     may_call,
+    narrowed,
     parse_details,
 )
 from shared.rate_limit.gcra import Limit
@@ -112,3 +114,38 @@ def test_what_a_call_costs() -> None:
     assert (CALL, cost_of_rows(500), cost_of_explanations()) == ((1, 1), (1, 500), (10, 10))
     assert cost_of_explanations(3, weight=5) == (5, 15)
     assert cost_of_rows(0) == (1, 1)
+
+
+def test_a_budget_is_written_as_it_is_read() -> None:
+    """With words for the usual periods, and the mark of a ceiling where it is one."""
+    for raw in (GRIT | {"attributes": ["calm", "grit"]}, GRIT | {"attributes": ["*"], "period": 7, "ceiling": True}):
+        assert [detail(budget) for budget in parse_details([raw])] == [raw]
+    with pytest.raises(BudgetError):
+        parse_details([GRIT | {"ceiling": False}])
+
+
+def test_a_ceiling_bounds_and_opens_nothing() -> None:
+    """It limits calls to what another budget opens."""
+    budgets = parse_details([GRIT | {"attributes": ["grit"]}, GRIT | {"attributes": ["*"], "ceiling": True}])
+    assert may_call(budgets, "grit")
+    assert not may_call(budgets, "trust")
+    assert len(limits_for_call("c", "grit", client_limit=HUNDRED, budgets=budgets)) == 3
+
+
+def test_less_may_be_asked_for_and_shares_the_count_of_the_whole() -> None:
+    """Every own budget of the same attributes comes along, under the name that its count has in other tokens."""
+    own = parse_details(
+        [GRIT, GRIT | {"attributes": ["*"], "rows": 9000, "period": "day"}, GRIT | {"attributes": ["x"]}]
+    )
+    (asked,) = parse_details([GRIT | {"attributes": ["grit"], "rows": 10}])
+    chosen = narrowed(own, [asked])
+    assert [(budget.limit.count, budget.ceiling) for budget in chosen] == [(10, False), (500, True), (9000, True)]
+    assert chosen[1].digest == own[0].digest
+    assert narrowed(own, []) == own
+    assert narrowed([], [asked]) == (asked,)
+    assert narrowed(own[:1], own[:1]) == own[:1]
+    slower = parse_details([GRIT | {"rows": 9, "period": "day"}])
+    assert narrowed(own[:1], slower)[0] == slower[0]
+    for more in ({"rows": 501}, {"attributes": ["y"]}, {"rows": 20, "period": 60}):
+        with pytest.raises(BudgetError):
+            narrowed(own[:1], parse_details([GRIT | more]))

@@ -3,11 +3,11 @@
 import asyncio
 import json
 
-import msgspec
 from redis.asyncio import Redis
 
+from shared.http import problem_body
 from shared.rate_limit.gcra import Limit
-from shared.rate_limit.headers import QUOTA_EXCEEDED, REDUCED_CAPACITY, RateLimitHeaders, problem, retry_after_s
+from shared.rate_limit.headers import QUOTA_EXCEEDED, REDUCED_CAPACITY, RateLimitHeaders, refused
 from shared.rate_limit.lease import KeySet, Refusal
 from shared.rate_limit.leases import Limiter
 from shared.rate_limit.limits import LimitKey, Measure
@@ -35,13 +35,14 @@ async def test_a_refusal_says_when_and_never_too_early(client: Redis, clock) -> 
     headers = RateLimitHeaders()
     async with Limiter(client, n_workers=1, clock=clock, store_clock_us=lambda: int(clock() * 1e6)) as limiter:
         key_set = limiter.key_set([HOUR])
-        refused = None
-        while not isinstance(refused, Refusal):
-            refused = await limiter.acquire(key_set)
-        shown = dict(headers.of_refusal(refused, clock()))
+        answer = None
+        while not isinstance(answer, Refusal):
+            answer = await limiter.acquire(key_set)
+        shown = dict(headers.of(answer.key_set, clock()))
+        wait_s = refused(answer).retry_after_s
         assert shown[b"ratelimit"] == b'"hour";r=0;t=36'
-        assert int(shown[b"retry-after"]) >= 36
-        clock.advance(int(shown[b"retry-after"]))
+        assert wait_s >= 36
+        clock.advance(wait_s)
         assert not isinstance(await limiter.acquire(key_set), Refusal)
 
 
@@ -65,11 +66,11 @@ async def test_no_limits_no_headers(client: Redis) -> None:
 
 def test_problems_are_the_registered_types() -> None:
     """429 quota-exceeded, 503 temporary-reduced-capacity, each with the violated policies by name."""
-    quota = json.loads(msgspec.json.encode(problem(Refusal(KeySet([HOUR]), ("hour",), 36), "r-1")))
+    quota = json.loads(problem_body(refused(Refusal(KeySet([HOUR]), ("hour",), 36)), "r-1"))
     assert (quota["type"], quota["status"], quota["violated-policies"]) == (QUOTA_EXCEEDED, 429, ["hour"])
     assert quota["instance"] == "r-1"
     assert quota["error"] == quota["detail"]
-    capacity = problem(Refusal(KeySet([HOUR]), (), 1, capacity=True), "r-2")
-    assert (capacity.type, capacity.status) == (REDUCED_CAPACITY, 503)
+    capacity = refused(Refusal(KeySet([HOUR]), (), 1, capacity=True))
+    assert (capacity.problem_type, capacity.status, capacity.retry_after_s) == (REDUCED_CAPACITY, 503, 1)
     never = Refusal(KeySet([HOUR]), ("hour",), None)
-    assert (problem(never, "r-3").status, retry_after_s(never)) == (429, 3600)
+    assert (refused(never).status, refused(never).retry_after_s) == (429, 3600)

@@ -17,7 +17,7 @@ from shared.rate_limit.gcra import Limit
 from shared.rate_limit.lease import Admission, Refusal
 from shared.rate_limit.leases import Limiter
 from shared.rate_limit.limits import LimitKey
-from shared.rate_limit.store_loss import LOGINS, MODEL_CALLS, share
+from shared.rate_limit.store_loss import ALONE, LOGINS, MODEL_CALLS, share
 from shared.settings import Settings
 
 HUNDRED = LimitKey("client:a", Limit(100, 3600))
@@ -144,3 +144,27 @@ def test_shares_are_parts_below_the_ceiling() -> None:
     assert share(MODEL_CALLS, Limit(2, 3600), 4) == Limit(1, 3600)
     assert share(LOGINS, Limit(100, 3600), 4) == Limit(5, 60)
     assert share(LOGINS, Limit(4, 3600), 4) == Limit(1, 3600)
+
+
+async def test_a_worker_without_any_store_decides_by_its_share(clock) -> None:
+    """At once, with a quota's refusal, and with what is left for the headers."""
+    async with Limiter(None, n_workers=2, policy=ALONE, clock=clock) as limiter:
+        key_set = limiter.key_set([HUNDRED])
+        answers = [limiter.admit(key_set) for _ in range(51)]
+        assert [isinstance(answer, Admission) for answer in answers] == [True] * 50 + [False]
+        refused = answers[50]
+        assert isinstance(refused, Refusal)
+        assert (refused.capacity, refused.violated, refused.retry_after_s) == (False, ("hour",), 72)
+        assert key_set.leases[0].room == 0
+        clock.advance(72)
+        assert isinstance(await limiter.acquire(key_set), Admission)
+
+
+async def test_two_names_of_one_limit_are_one_count(own_client: Redis) -> None:
+    """A policy's name is for the reader; two leases of one key would report against each other."""
+    async with Limiter(own_client, n_workers=1) as limiter:
+        one, other = limiter.key_set([HUNDRED]), limiter.key_set([HUNDRED._replace(policy="other")])
+        answers = [await limiter.acquire(key_set) for _ in range(55) for key_set in (one, other)]
+        assert sum(isinstance(answer, Admission) for answer in answers) == 100
+        refusals = [answer.violated for answer in answers if isinstance(answer, Refusal)]
+        assert set(refusals) == {("hour",), ("other",)}

@@ -30,11 +30,11 @@ def test_a_young_file_is_left_alone(tmp_path: Path) -> None:
     """Whoever wrote it; one from the future (a clock went back) is not."""
     now = 1_800_000_000.0
     file = SnapshotFile(tmp_path / "s", KEY, every_s=30, wall_clock=lambda: now)
-    assert file.is_due()
+    assert file.is_due(30)
     file.save(SNAPSHOT)
     for age_s, due in [(10, False), (31, True), (-10, True)]:
         os.utime(file.path, (now - age_s, now - age_s))
-        assert file.is_due() is due
+        assert file.is_due(30) is due
 
 
 @pytest.mark.parametrize("harm", ["cut", "bit", "empty", "key", "folder", "large", "other"])
