@@ -23,6 +23,8 @@ _MEANING = """## What the figures mean
   sent after the acknowledgement was served.
 - The **bound** is 1 s while the host reaches the store. In an outage it is 1 s after the end of the outage; beyond the
   host's staleness limit it serves nothing at all.
+- **Latency** is that of a machine which also runs the harness and its trials, up to thousands of calls a second: it
+  shows that nothing stalls, not how fast the servers are (`make bench` does).
 - **Dead tokens** are shown to random workers again until the end of the run.
 - A ring publishes at most 16 keys and keeps a retired one for the longest life of any token, an hour. So that many
   rotations fit into minutes, the run drops each retired key with `flex keys revoke` 63 s after it retired, when no good
@@ -97,7 +99,7 @@ def _faults(soak: Soak) -> str:
     rows += [f"| {kind} | {count} |" for kind, count in sorted(soak.faults.items())]
     rows += ["", _rotation_times(soak)]
     told = Counter(mark.what[:160] for mark in soak.marks if mark.kind == "refused")
-    rows += ["", "Refused meanwhile (commands are tried again):", ""] if told else []
+    rows += ["", "Refused meanwhile, and tried again:", ""] if told else []
     rows += [f"- {count} × {refusal}" for refusal, count in told.most_common(10)]
     return "\n".join([*rows, ""])
 

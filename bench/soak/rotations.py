@@ -71,7 +71,7 @@ class Rotations:
                 else:
                     await self._rotate()
             except (CommandFailed, Refused) as refusal:
-                self.timeline.mark("refused", str(refusal)[:300])
+                self.timeline.mark("refused", self.site.named(str(refusal))[:300])
                 await asyncio.sleep(RETRY_S)
 
     def _planned_before_next_emergency(self) -> int:
@@ -87,7 +87,7 @@ class Rotations:
         finally:
             token.cancel()
         self.planned += 1
-        told = done.said.splitlines()
+        told = self.site.named(done.said).splitlines()
         self.timeline.mark("rotation", told[-1][:300] if told else "planned", since=began)
         now = self.timeline.now()
         for kid in _kids(done, "retired"):

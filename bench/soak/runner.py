@@ -179,7 +179,7 @@ def _outcome(cast: _Cast, options: Options, flips: list[Flip]) -> Soak:
         outcomes=dict(timeline.outcomes),
         latency_ms=latency_figures(timeline.latencies()),
         failures=timeline.failures,
-        reaches=cast.trials.reaches,
+        reaches=cast.trials.settled(),
         n_trials_unacknowledged=cast.revoking.n_unacknowledged,
         n_ghost_calls=cast.trials.n_ghost_calls,
         planned=rotations.planned,

@@ -6,6 +6,7 @@ Everything lies in one folder and listens on free ports of the loopback; what wa
 import asyncio
 import contextlib
 import json
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -164,6 +165,12 @@ class Site:
         finally:
             await store.aclose()
         return [Credentials(one.client.client_id, one.secret.reveal()) for one in made]
+
+    def named(self, text: str) -> str:
+        """A text with the verifiers called as the run calls them, ``a/1``, instead of by this machine's name."""
+        for host, port in self.model_ports.items():
+            text = text.replace(f"{socket.gethostname()}-{port}-", f"{host}/")
+        return text
 
     def logs(self) -> Mapping[str, Path]:
         """What the servers printed."""

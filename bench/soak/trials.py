@@ -72,7 +72,7 @@ class Trials:
     reaches: list[Reach] = field(default_factory=list)
     given_up: int = 0
     n_ghost_calls: int = 0
-    _graves: list[tuple[bytes, dict[str, float]]] = field(default_factory=list)
+    _graves: list[tuple[bytes, float]] = field(default_factory=list)
     _open: set[asyncio.Task[None]] = field(default_factory=set)
 
     def request(self, token: str) -> bytes:
@@ -120,13 +120,10 @@ class Trials:
     async def _watch(self, kind: str, request: bytes, watched: list[Watched], acked: asyncio.Future[float]) -> None:
         await asyncio.gather(*(self._watch_one(request, one, acked) for one in watched))
         at, now = acked.result(), self.timeline.now()
-        dues: dict[str, float] = {}
         for one in watched:
-            host, served_at = one.line.host, one.served_at
-            dues[host] = self.timeline.due(host, at)
-            after = served_at if served_at is not None and served_at > at else None
-            self.reaches.append(Reach(kind, host, one.line.worker, at, after, dues[host], one.refused))
-        self._graves.append((request, dues))
+            after = one.served_at if one.served_at is not None and one.served_at > at else None
+            self._note(kind, one.line, at, after, refused=one.refused)
+        self._graves.append((request, at))
         del self._graves[:-GRAVES]
         if not all(one.refused for one in watched):
             self.given_up += 1
@@ -157,7 +154,7 @@ class Trials:
             await asyncio.sleep(1 / rate)
             if not self._graves:
                 continue
-            (request, dues), line = chance.choice(self._graves), chance.choice(self.lines)
+            (request, acked_at), line = chance.choice(self._graves), chance.choice(self.lines)
             sent_at = self.timeline.now()
             try:
                 served = (await line.ask(request)).status == 200
@@ -166,6 +163,13 @@ class Trials:
                 continue
             self.n_ghost_calls += 1
             if served:
-                due = dues[line.host]
-                self.reaches.append(Reach("ghost", line.host, line.worker, due, sent_at, due, refused=True))
+                self._note("ghost", line, acked_at, sent_at, refused=True)
                 self.timeline.mark("late", f"a dead token was served by host {line.host}")
+
+    def _note(self, kind: str, line: Line, acked_at: float, served_at: float | None, *, refused: bool) -> None:
+        due = self.timeline.due(line.host, acked_at)
+        self.reaches.append(Reach(kind, line.host, line.worker, acked_at, served_at, due, refused))
+
+    def settled(self) -> list[Reach]:
+        """All reaches with their final bounds: an outage that still went on when one was noted has ended."""
+        return [msgspec.structs.replace(one, due=self.timeline.due(one.host, one.acked_at)) for one in self.reaches]

@@ -84,7 +84,7 @@ async def test_a_dead_token_that_is_served_again_is_late(verifier):
     await asyncio.sleep(0.05)
     assert [reach.kind for reach in trials.reaches] == ["jti"]
     trials.timeline.outages.clear()
-    trials._graves = [(request, {"a": 0.0}) for request, _ in trials._graves]
+    trials._graves = [(request, acked_at - 2) for request, acked_at in trials._graves]
     verifier.status = 200
     await asyncio.sleep(0.1)
     stop.set()
@@ -139,3 +139,20 @@ def test_the_kid_is_read_from_a_tokens_header(issuer):
     """No token has none."""
     assert kid_of(issuer.token().decode()) == issuer.kid
     assert not kid_of("")
+
+
+async def test_a_bound_is_final_only_when_the_outage_has_ended(verifier):
+    """A token that is refused while an outage goes on must not be owed to nobody for ever."""
+    trials = await trials_on(verifier)
+
+    async def revoke() -> float:
+        verifier.status = 401
+        return trials.timeline.now()
+
+    with trials.timeline.outage("a"):
+        await trials.hold("jti", "token", revoke)
+        await trials.finish()
+        (before,) = trials.settled()
+        assert before.due == float("inf")
+    (after,) = trials.settled()
+    assert trials.timeline.now() <= after.due <= trials.timeline.now() + 1.0
