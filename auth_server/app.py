@@ -31,7 +31,7 @@ from auth_server.key_announcements import KeyAnnouncements
 from auth_server.keyring.changes import RingChanges, explanation
 from auth_server.keyring.confirmation import Reports
 from auth_server.keyring.folder import KeysFolder
-from auth_server.keyring.policy import ring_policy
+from auth_server.keyring.policy import LONGEST_TTL_S, ring_policy
 from auth_server.keyring.ring import KeyState
 from auth_server.keyring.signer import Signer
 from auth_server.keyring.signing_queue import SigningQueue
@@ -51,6 +51,7 @@ from shared.errors import AppError
 from shared.http import HotRoute, HttpEdge
 from shared.rate_limit.gcra import Limit
 from shared.rate_limit.networks import NetworkLimiter
+from shared.revocations.entries import client_revoked
 from shared.revocations.feed_key import FeedKey, load_or_create_feed_key
 from shared.revocations.follower import FeedFollower
 from shared.revocations.notices import to_events
@@ -121,19 +122,25 @@ async def running(settings: AuthSettings, *, clock: Clock = time.time) -> AsyncI
         store, feed = connect(settings), connect(settings)
         stack.push_async_callback(store.aclose)
         stack.push_async_callback(feed.aclose)
-        clients = Clients(store)
+        clients, revocations = Clients(store), _revocations(settings, store, feed_key, clock)
+
+        async def end_tokens(client_id: str) -> None:
+            reason = "changed while the store was out of reach"
+            await revocations.write(client_revoked(client_id, clock()), by="auth server", reason=reason)
+
+        hold_s = settings.store_outage_hold_s
         parts = _Parts(
             settings=settings,
             clock=clock,
             store=store,
-            cache=ClientCache(clients, feed, hold_s=settings.store_outage_hold_s, clock=time.monotonic),
+            cache=ClientCache(clients, feed, hold_s=hold_s, clock=time.monotonic, end_tokens=end_tokens),
             pepper=pepper,
             signer=signer,
             signing=SigningQueue(signer),
             preparation=Preparation(settings, clients, pepper, clock),
-            revocations=_revocations(settings, store, feed_key, clock),
+            revocations=revocations,
             feed_key=feed_key,
-            status_lists=StatusLists(store, feed_key, max_token_life_s=ring_policy(settings).ttl_s, leeway_s=LEEWAY_S),
+            status_lists=StatusLists(store, feed_key, max_token_life_s=LONGEST_TTL_S, leeway_s=LEEWAY_S),
             changes=_ring_changes(settings, clock),
             reports=_reports(store, feed_key),
         )
@@ -158,7 +165,7 @@ def _open_keys(settings: AuthSettings, clock: Clock) -> tuple[Signer, Pepper, Fe
 
 
 def _revocations(settings: AuthSettings, store: Redis, feed_key: FeedKey, clock: Clock) -> Revocations:
-    life_s = ring_policy(settings).ttl_s
+    life_s = LONGEST_TTL_S
     revoked = RevokedSet(life_s, LEEWAY_S)
     return Revocations(
         feed=RevocationFeed(store, feed_key, clock=clock, max_token_life_s=life_s, leeway_s=LEEWAY_S, notify=to_events),
@@ -306,7 +313,7 @@ class _Parts:
             self.signer,
             issuer=self.settings.issuer,
             signs=self._signs,
-            life_s=ring_policy(self.settings).ttl_s,
+            life_s=LONGEST_TTL_S,
         )
         keys = AdminKeys(self.changes, self.revocations.feed, self.reports)
         usage = Usage(UsageLedger(self.store), Clients(self.store))

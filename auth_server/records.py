@@ -1,5 +1,6 @@
 """The data model on one page: what the auth server knows about whom. Times are UTC seconds."""
 
+import hmac
 from dataclasses import dataclass
 
 from shared.rate_limit.budgets import Budget
@@ -60,3 +61,20 @@ class Client:
     def live_secrets(self, now: float) -> tuple[ClientSecret, ...]:
         """The secrets that may be used at ``now``, newest first."""
         return tuple(secret for secret in self.secrets if secret.live(now))
+
+
+_NOBODY = bytes(32)  # what the hash is compared with where there is no secret; no HMAC is ever all zeros
+
+
+def proves(client: Client | None, secret_hash: bytes, now: float) -> bool:
+    """Whether ``secret_hash`` belongs to a secret of ``client`` that is live at ``now``, and the client is enabled.
+
+    Takes the same time whether the client exists, is disabled, has one secret or two, and whichever matches.
+    """
+    secrets = client.secrets if client is not None else ()
+    proven = False
+    for number in range(MAX_LIVE_SECRETS):
+        held = secrets[number] if number < len(secrets) else None
+        equal = hmac.compare_digest(secret_hash, held.secret_hash if held is not None else _NOBODY)
+        proven |= equal and held is not None and held.live(now)
+    return proven and client is not None and not client.disabled

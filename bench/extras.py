@@ -1,20 +1,24 @@
 """What is looked at beside the rounds: cheap endpoints under load, memory, starts, parts of a request in process."""
 
+import contextlib
 import os
 import sys
 import time
+from http.client import HTTPConnection
+from urllib.parse import urlencode
 
 import msgspec
 
 from bench import machine
 from bench.children import free_port, wait_ready
 from bench.generator import Load, Running, run
-from bench.instance import READY
+from bench.instance import READY, Credentials, make_account
 from bench.micro import MicroPlan
 from bench.plan import Results
 from bench.stage import Stage
 
 TOKEN_CONNECTIONS = 16
+N_REVOKED = 200
 
 
 def measure_cheap(stage: Stage, results: Results, *, seconds: int, repeats: int) -> None:
@@ -74,3 +78,49 @@ def measure_parts(stage: Stage, results: Results) -> None:
     for name, values in msgspec.json.decode(output, type=dict[str, list[float]]).items():
         for value in values:
             results.note_figure(f"micro: {name}", value)
+
+
+def measure_control(stage: Stage, results: Results, *, n_live: int, repeats: int) -> None:
+    """Revoke tokens at the auth server and call until the model server refuses them; then what :mod:`bench.control`
+    measures.
+    """
+    owner = make_account(stage.flex)
+    for _ in range(repeats):
+        took = sorted(_revoked_to_refused_ms(stage, owner) for _ in range(N_REVOKED))
+        results.note_figure("control: revocation sent to first refusal p50, ms", took[len(took) // 2])
+        results.note_figure("control: revocation sent to first refusal p99, ms", took[len(took) * 99 // 100])
+    output = stage.output_of([sys.executable, "-m", "bench.control", str(n_live)])
+    for name, values in msgspec.json.decode(output, type=dict[str, list[float]]).items():
+        for value in values:
+            results.note_figure(name, value)
+
+
+def _revoked_to_refused_ms(stage: Stage, owner: Credentials) -> float:
+    """One token of its own: issued, good, revoked, and called over and over until it is refused."""
+    secret = {"client_id": owner.client_id, "client_secret": owner.client_secret}
+    with (
+        contextlib.closing(HTTPConnection("127.0.0.1", stage.flex.auth_port, timeout=10)) as auth,
+        contextlib.closing(HTTPConnection("127.0.0.1", stage.flex.model_port, timeout=10)) as model,
+    ):
+        answer = msgspec.json.decode(_posted(auth, "/oauth2/token", {"grant_type": "client_credentials", **secret}))
+        bearer = {"Authorization": f"Bearer {answer['access_token']}"}
+        assert _status(model, bearer) == 200
+        started = time.perf_counter()
+        _posted(auth, "/oauth2/revoke", {"token": answer["access_token"], **secret})
+        while _status(model, bearer) == 200:
+            pass
+        return (time.perf_counter() - started) * 1000
+
+
+def _posted(connection: HTTPConnection, path: str, form: dict[str, str]) -> bytes:
+    connection.request("POST", path, urlencode(form), {"Content-Type": "application/x-www-form-urlencoded"})
+    answer = connection.getresponse()
+    assert answer.status == 200, f"{path} answered {answer.status}"
+    return answer.read()
+
+
+def _status(connection: HTTPConnection, headers: dict[str, str]) -> int:
+    connection.request("GET", "/v1/attributes", headers=headers)
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status

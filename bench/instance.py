@@ -172,3 +172,8 @@ def _start(instance: Instance, name: str, *, core: int) -> Iterator[Child]:
 def clients_of(instance: Instance) -> list[Credentials]:
     """Register the run's clients (blocking)."""
     return asyncio.run(make_clients(instance))
+
+
+def make_account(instance: Instance) -> Credentials:
+    """Register one client more (blocking)."""
+    return asyncio.run(make_clients(instance, 1))[0]

@@ -18,6 +18,7 @@ GROUPS = {
     "memory": "memory of one worker",
     "start": "exec to the first 200 of /health/ready",
     "micro": "parts of a request, in process",
+    "control": "revocations from the call to the refusal, a million of them, and leased limits",
 }
 """What ``--only`` may name, and what each word means."""
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import generator, machine
-from bench.extras import measure_cheap, measure_parts, measure_starts, note_memory
+from bench.extras import measure_cheap, measure_control, measure_parts, measure_starts, note_memory
 from bench.generator import Load
 from bench.plan import GROUPS, Case, Options, Results, Sample, chosen, in_order
 from bench.report import Circumstances
@@ -20,6 +20,7 @@ from bench.traffic import N_ROWS
 
 WARM_UP_S = 1
 STARTS, QUICK_STARTS = 7, 3
+N_LIVE, QUICK_N_LIVE = 1_000_000, 20_000
 Say = Callable[[str], None]
 
 
@@ -91,6 +92,11 @@ def _extras(options: Options) -> dict[str, Callable[[Stage, Results], None]]:
         "memory": partial(note_memory, when="after load"),
         "start": partial(measure_starts, repeats=QUICK_STARTS if options.quick else STARTS),
         "micro": measure_parts,
+        "control": partial(
+            measure_control,
+            n_live=QUICK_N_LIVE if options.quick else N_LIVE,
+            repeats=1 if options.quick else min(options.rounds, 5),
+        ),
     }
     return {name: extra for name, extra in extras.items() if name in options.only}
 

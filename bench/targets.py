@@ -81,4 +81,25 @@ TARGETS = (
         "cheap endpoints while tokens are issued at full speed, p99", 10, False, " ms",
         figure("cheap: JWKS p99, ms", "cheap: health p99, ms"),
     ),
+    Target(
+        "revocation sent to first refusal, p50", 5, False, " ms",
+        figure("control: revocation sent to first refusal p50, ms"),
+    ),
+    Target(
+        "revocation sent to first refusal, p99", 100, False, " ms",
+        figure("control: revocation sent to first refusal p99, ms"),
+    ),
+    Target("revocation check of a verified token, a million held", 1, False, " µs", figure("micro: revocation check")),
+    Target(
+        "a million live revocations, memory", 160, False, " MiB",
+        figure("control: 1,000,000 live revocations, MiB a process"),
+    ),
+    Target(
+        "a million live revocations, replayed at a start", 5, False, " s",
+        figure("control: 1,000,000 revocations replayed, s"),
+    ),
+    Target(
+        "admitted calls for one question to the store, steady load", 50, True, "",
+        figure("control: admitted calls for one question to the store"),
+    ),
 )  # fmt: skip

@@ -4,6 +4,7 @@ import time
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -57,7 +58,7 @@ def usage(
             if not (cursor := page.next_cursor):
                 return views
 
-    _print(with_clients(work), as_json=as_json)
+    _print(with_clients(work), by_day=by_day, as_json=as_json)
 
 
 async def _unused(session: Session) -> list[UnusedScopes]:
@@ -65,18 +66,21 @@ async def _unused(session: Session) -> list[UnusedScopes]:
     return await unused_scopes(clients, UsageLedger(session.store), time.time())
 
 
-def _print(views: list[UsageView], *, as_json: bool) -> None:
+def _print(views: list[UsageView], *, by_day: bool, as_json: bool) -> None:
     if as_json:
         print_json({"items": views})
         return
-    table = Table()
-    columns = ("client", "attribute", "day", "calls", "rows", "explanations", "limited", "denied", "failed", "mean ms")
-    for column in columns:
-        table.add_column(column, justify="left" if column in columns[:3] else "right")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 0))
+    names = ("client", "attribute", "day") if by_day else ("client", "attribute")
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    for name in ("calls", "rows", "explained", "limited", "denied", "failed", "ms"):
+        table.add_column(name, justify="right", no_wrap=True)
     for each in views:
         counts = (each.calls, each.rows, each.explanations, each.limited, each.denied, each.failed)
         mean_ms = each.time_us / each.calls / 1000 if each.calls else 0.0
-        table.add_row(escape(each.client_id), each.attribute, each.day or "", *map(str, counts), f"{mean_ms:.2f}")
+        which = (escape(each.client_id), each.attribute, each.day or "")[: len(names)]
+        table.add_row(*which, *map(str, counts), f"{mean_ms:.2f}")
     Console().print(table if views else "Nobody called.")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from auth_server.oauth.clients import authenticated, proves
+from auth_server.oauth.clients import authenticated
 from auth_server.oauth.requests import (
     MAX_BODY_BYTES,
     Presented,
@@ -19,7 +19,7 @@ from auth_server.oauth.requests import (
     read_credentials,
     read_form,
 )
-from auth_server.records import Client
+from auth_server.records import Client, proves
 from auth_server.stores.client_cache import ClientCache
 from auth_server.stores.client_secrets import Pepper
 from shared import events
@@ -105,6 +105,10 @@ class ClientRequests:
         secret_hash = self._pepper.secret_hash(credentials.secret.reveal()) if credentials.method else _NO_HASH
         public = {name: value for name, value in form.parameters.items() if name != "client_secret"}
         return Presented(TokenForm(public, form.resources), credentials.method, credentials.client_id, secret_hash)
+
+    def note_served(self, presented: Presented, now: float) -> None:
+        """Remember that a token was decided on what this worker holds of its client."""
+        self._clients.note_served(presented.client_id, presented.secret_hash, now)
 
     def note_failed(self, scope: Scope) -> None:
         """Count a failed client authentication for the network that it came from."""

@@ -89,8 +89,10 @@ class TokenEndpoint(OAuthEndpoint):
         now = self._requests.clock()
         client = await self._requests.load(presented.client_id, presented.secret_hash, now, address)
         try:
-            return self._rules.decide(TokenRequest(presented, client, now))
+            unsigned = self._rules.decide(TokenRequest(presented, client, now))
         except AppError as error:
             if error.code == "invalid_client":
                 error.reason = why_refused(client, presented.secret_hash, presented.method, now)
             raise
+        self._requests.note_served(presented, now)
+        return unsigned

@@ -30,16 +30,22 @@ class KeyPolicy:
 
     ``max_age_s``: how long a verifier may go on with a key set that it fetched; ``stale_s``: how much longer a cache
     may serve it (RFC 5861). ``takeover_s``: how long a server may take to notice a new ring. ``leeway_s``: clock
-    tolerance of verifiers. ``ttl_s``: longest life of a token signed here. ``reserve_s``: how far beyond that the
-    high-water mark is reserved in one write.
+    tolerance of verifiers. ``ttl_s``: usual life of a token; ``longer_ttl_s``: what single clients may have beyond it.
+    ``reserve_s``: how far beyond a life the high-water mark is reserved in one write.
     """
 
     max_age_s: float
     stale_s: float = 0.0
     ttl_s: float = 3600.0
+    longer_ttl_s: float = 0.0
     takeover_s: float = 2.0
     leeway_s: float = 30.0
     reserve_s: float = 120.0
+
+    @property
+    def longest_ttl_s(self) -> float:
+        """Longest life of a token signed here."""
+        return max(self.ttl_s, self.longer_ttl_s)
 
     @property
     def spread_s(self) -> float:
@@ -118,9 +124,12 @@ class KeyRing:
         raise AppError("not_found", "The key ring has no key with this kid.")
 
 
-def reservation(now: float, policy: KeyPolicy) -> float:
-    """The high-water mark to reserve at ``now``: room for the longest token for ``reserve_s`` more."""
-    return math.ceil(now + policy.ttl_s + policy.reserve_s)
+def reservation(now: float, policy: KeyPolicy, exp: float = 0.0) -> float:
+    """The high-water mark to reserve at ``now``: room for ``reserve_s`` more, for tokens of the usual life or, where
+    that does not reach ``exp``, of a longer one.
+    """
+    usual = math.ceil(now + policy.ttl_s + policy.reserve_s)
+    return usual if exp <= usual else math.ceil(exp + policy.reserve_s)
 
 
 def activation_safe_at(key: SigningKey, policy: KeyPolicy) -> float:

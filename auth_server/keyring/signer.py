@@ -147,7 +147,7 @@ class Signer:
 
     def _held_for(self, exp: float) -> _Held | None:
         """What to sign with until ``exp``; None where the disk is needed first."""
-        if exp > self._clock() + self._policy.ttl_s + _CLOCK_SLACK_S:
+        if exp > self._clock() + self._policy.longest_ttl_s + _CLOCK_SLACK_S:
             raise ValueError("exp is beyond the longest life of a token")
         held = self._held
         return None if exp > held.bound_at or not self._is_current() else held
@@ -180,7 +180,7 @@ class Signer:
                     self._held = self._load()
                 if exp <= self._held.bound_at:
                     return
-                self._reserve(max(exp, reservation(self._clock(), self._policy)))
+                self._reserve(reservation(self._clock(), self._policy, exp))
                 self._held = self._load()
         raise material.unusable("no reservation could be made: the key ring keeps changing")
 

@@ -6,24 +6,8 @@ from collections.abc import Callable
 from authlib.oauth2.rfc6749 import ClientMixin
 
 from auth_server.oauth.requests import Presented, TokenRequest
-from auth_server.records import MAX_LIVE_SECRETS, Client
+from auth_server.records import Client, proves
 from shared.errors import AppError
-
-_NOBODY = bytes(32)  # what the hash is compared with where there is no secret; no HMAC is ever all zeros
-
-
-def proves(client: Client | None, secret_hash: bytes, now: float) -> bool:
-    """Whether ``secret_hash`` belongs to a secret of ``client`` that is live at ``now``, and the client is enabled.
-
-    Takes the same time whether the client exists, is disabled, has one secret or two, and whichever matches.
-    """
-    secrets = client.secrets if client is not None else ()
-    proven = False
-    for number in range(MAX_LIVE_SECRETS):
-        held = secrets[number] if number < len(secrets) else None
-        equal = hmac.compare_digest(secret_hash, held.secret_hash if held is not None else _NOBODY)
-        proven |= equal and held is not None and held.live(now)
-    return proven and client is not None and not client.disabled
 
 
 def why_refused(client: Client | None, secret_hash: bytes, method: str, now: float) -> str:

@@ -6,12 +6,12 @@ Absent clients are never held.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from redis.asyncio import Redis
 
-from auth_server.records import Client
+from auth_server.records import Client, proves
 from auth_server.stores.clients import CHANGES, MAX_PAGE, Clients
 from shared.errors import AppError
 from shared.events import Event, emit
@@ -27,13 +27,26 @@ class ClientCache:
     """The clients of this worker. ``feed`` is a connection of its own: it spends its life in one blocking read.
 
     ``hold_s``: how long after the store was lost its last state is still used; ``clock`` gives monotonic seconds.
+    ``end_tokens`` ends all tokens of a client issued until now: called, when the store is back, for each client that
+    was served without it and that the store says should not have been.
     """
 
-    def __init__(self, clients: Clients, feed: Redis, *, hold_s: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        clients: Clients,
+        feed: Redis,
+        *,
+        hold_s: float,
+        clock: Callable[[], float],
+        end_tokens: Callable[[str], Awaitable[object]],
+    ) -> None:
         self._clients = clients
         self._feed = feed
         self._hold_s = hold_s
         self._clock = clock
+        self._end_tokens = end_tokens
+        # By client and hash of its secret: when it was last served since the store was last heard. At most two each.
+        self._served: dict[tuple[str, bytes], float] = {}
         self._held: dict[str, Client] = {}
         self._n_seen = 0
         self._changed = 0  # counts everything that may have made a read in flight stale
@@ -52,6 +65,10 @@ class ClientCache:
     def degraded(self) -> bool:
         """Whether the store is away and clients are served as they were before."""
         return self._lost_at is not None and self._clock() < self._lost_at + self._hold_s and bool(self._held)
+
+    def note_served(self, client_id: str, secret_hash: bytes, now: float) -> None:
+        """Remember that a client gets a token, until the store has confirmed its state; ``now`` in UTC seconds."""
+        self._served[client_id, secret_hash] = now
 
     async def load(self, client_id: str) -> Client | None:
         """Read a client from the store and hold it. Raises AppError store_unavailable."""
@@ -83,6 +100,7 @@ class ClientCache:
                 if lost:
                     emit(Event.STORE_RECOVERED, used_for="clients")
                 pause_s, lost = _FIRST_PAUSE_S, False
+                await self._review_served()
                 while not _cancelled():
                     position = await self._read(position)
             except AppError as error:
@@ -122,9 +140,23 @@ class ClientCache:
         self._lost_at = None
         self._following.set()
 
+    async def _review_served(self) -> None:
+        """End what was issued without the store to clients that were disabled, deleted or given another secret
+        meanwhile: others reached the store when we did not. What fails is done again with the next start.
+        """
+        ended = {
+            client_id
+            for (client_id, secret_hash), served_at in list(self._served.items())  # more may be served meanwhile
+            if not proves(self._held.get(client_id) or await self._clients.get(client_id), secret_hash, served_at)
+        }
+        for client_id in ended:
+            await self._end_tokens(client_id)
+        self._served.clear()
+
     async def _read(self, position: bytes) -> bytes:
         with store_errors():
             answer: Any = await self._feed.xread({CHANGES: position}, block=BLOCK_MS, count=1000)
+        self._served.clear()  # whoever changes a client ends its tokens once more when this has reached us
         if not answer:
             return position
         entries = answer[0][1] if isinstance(answer, list) else next(iter(answer.values()))[0]

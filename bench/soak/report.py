@@ -26,9 +26,9 @@ _MEANING = """## What the figures mean
 - **Latency** is that of a machine which also runs the harness and its trials, up to thousands of calls a second: it
   shows that nothing stalls, not how fast the servers are (`make bench` does).
 - **Dead tokens** are shown to random workers again until the end of the run.
-- A ring publishes at most 16 keys and keeps a retired one for the longest life of any token, an hour. So that many
-  rotations fit into minutes, the run drops each retired key with `flex keys revoke` 63 s after it retired, when no good
-  caller can hold a 60 s token of it.
+- A ring publishes at most 16 keys and keeps a retired one for as long as its tokens live, here 15 minutes, as the run
+  keeps some of each key. So that many rotations fit into minutes, it drops each retired key with `flex keys revoke`
+  63 s after it retired, when no good caller can hold a 60 s token of it.
 
 It does not show: more than one machine; a partition in which even the connect fails (the proxies accept, then are
 silent); a store that fails over to a replica that lost writes (the property tests of the feed do).

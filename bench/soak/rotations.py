@@ -1,8 +1,8 @@
 """The operator of the run: planned rotations one after another, some emergencies, and old keys put away.
 
-A ring publishes at most sixteen keys, and a retired one stays for the longest life of any token, an hour. So that a
-hundred rotations fit into minutes, each retired key is dropped with ``flex keys revoke`` as soon as no good caller can
-hold a token of it; the token that the run kept from that key must then be refused everywhere, like any revoked one.
+A ring publishes at most sixteen keys, and a retired one stays for as long as tokens of it live: a quarter of an hour
+for those that this run keeps. So that a hundred rotations fit into minutes, each retired key is dropped with ``flex keys
+revoke`` as soon as no good caller can hold a token of it; the kept token must then be refused everywhere.
 """
 
 import asyncio
@@ -108,9 +108,13 @@ class Rotations:
         """Drop the keys of which no good caller holds a token any more."""
         while self._retired and self.timeline.now() > self._retired[0].retired_at + TOKEN_LIFE_S + TAKEOVER_S:
             key = self._retired[0]
-            await self._drop("kid", key.token, "revoke", key.kid)
+            try:
+                await self._drop("kid", key.token, "revoke", key.kid)
+                self.dropped += 1
+            except CommandFailed as refusal:
+                if "removed already" not in str(refusal):  # a rotation may have swept it
+                    raise
             self._retired.popleft()
-            self.dropped += 1
 
     async def _drop(self, kind: str, token: str, *command: str) -> None:
         """Drop a key with ``flex keys …`` and follow a token of it until every worker refuses it."""

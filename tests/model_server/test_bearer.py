@@ -283,7 +283,16 @@ def test_a_memorized_token_is_asked_about_every_time(keys, issuer, clock, tmp_pa
     """Revoked after it was seen: refused at once, with the memo as it was; another one of the client lives."""
     revocations = Revocations(limit_s=900, snapshot=tmp_path / "none", clock=clock)
     revocations._follower = SimpleNamespace(as_of_ms=NOW * 1000)
-    bearer = Bearer(keys, issuer=ISSUER, audience=AUDIENCE, attributes=ATTRIBUTES, clock=clock, revocations=revocations)
+    bearer = Bearer(
+        keys,
+        issuer=ISSUER,
+        audience=AUDIENCE,
+        attributes=ATTRIBUTES,
+        accounts=own_accounts(clock),
+        networks=networks(clock),
+        clock=clock,
+        revocations=revocations,
+    )
     first, second = (b"Bearer " + issuer.token(jti=jti) for jti in ("one", "two"))
     assert bearer.authenticate(request(first))
     revocations.revoked.apply(Entry(Kind.TOKEN, 1, b"", NOW * 1000, (NOW + 900) * 1000, token_key("one"), b""))

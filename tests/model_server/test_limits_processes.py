@@ -31,7 +31,7 @@ async def test_exactly_a_hundred_calls_pass_and_every_call_is_in_the_usage(n_wor
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with EmbeddedStore(tmp_path):
+    with EmbeddedStore(tmp_path) as store:
         async with running_site() as site:
             issuer = Issuer(rsa_key, issuer=site.url)
             site.publish(issuer.jwk)
@@ -45,6 +45,8 @@ async def test_exactly_a_hundred_calls_pass_and_every_call_is_in_the_usage(n_wor
                 "FLEX_MODEL_PORT": str(port),
                 "FLEX_WORKERS": str(n_workers),
                 "FLEX_RATE_LIMIT_PER_HOUR": "100",
+                "FLEX_REDIS_URL": f"unix://{store.socket_path}",
+                "FLEX_REQUIRE_FRESH_REVOCATIONS_S": "0",  # nobody writes a feed here
             }
             server = subprocess.Popen(
                 [sys.executable, "-m", "model_server"], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL

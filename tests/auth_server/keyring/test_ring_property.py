@@ -87,13 +87,14 @@ class RingMachine(stateful.RuleBasedStateMachine):
     def server_takes_over(self, server: int) -> None:
         self.held[server] = self.ring
 
-    @stateful.rule(server=st.integers(0, 1))
-    def server_reserves(self, server: int) -> None:
+    @stateful.rule(server=st.integers(0, 1), life=st.floats(0, 4000))
+    def server_reserves(self, server: int, life: float) -> None:
+        """Ahead of need, or for a client whose tokens live longer than usual."""
         kid = self.held[server].active.kid
-        self.change(transitions.reserve(self.ring, kid, reservation(self.now, POLICY)))
+        self.change(transitions.reserve(self.ring, kid, reservation(self.now, POLICY, self.now + life)))
         self.held[server] = self.ring
 
-    @stateful.rule(server=st.integers(0, 1), life=st.floats(1, 1100))
+    @stateful.rule(server=st.integers(0, 1), life=st.floats(1, 4100))
     def server_signs(self, server: int, life: float) -> None:
         """Even a server that sleeps on an old ring signs only up to the mark that it knows."""
         key = self.held[server].active

@@ -125,6 +125,19 @@ def test_many_tokens_cost_one_write(signer, folder, clock):
     assert folder.read()[1] == before
 
 
+def test_clients_with_longer_lives_cost_one_write_for_many_tokens_too(folder, policy, clock):
+    """Their tokens raise the mark as far ahead as usual ones; others keep the key no longer than they need it."""
+    policy = dataclasses.replace(policy, longer_ttl_s=3600)
+    signer = Signer.open(folder, policy, issuer=ISSUER, clock=clock)
+    assert folder.read()[0].active.last_expiry_at <= clock.now + 900 + 120
+    signer.sign(claims(clock.now, ttl_s=3600))
+    before = folder.read()[1]
+    for _ in range(60):
+        clock.advance(1)
+        assert signer.sign_if_ready(claims(clock.now, ttl_s=3600)) is not None
+    assert folder.read()[1] == before
+
+
 def test_expiry_beyond_the_longest_life_is_a_bug(signer, clock):
     """Milliseconds instead of seconds must not reserve a thousand years."""
     with pytest.raises(ValueError, match="longest life"):

@@ -55,7 +55,7 @@ def test_a_statement_follows_a_rotation(signer, folder, policy, clock):
     """At its next signature, as tokens do."""
     before = signer.ring.active.kid
     clock.advance(policy.max_age_s + policy.stale_s + policy.takeover_s + 1)
-    RingChanges(folder, policy, clock).rotate(seen_active=before)
+    RingChanges(folder, policy, clock).rotate(seen_active=before, reports=())
     statement = signer.sign_statement(Statement.STATUS_LIST, token_like(clock()))
     assert jwt.get_unverified_header(statement)["kid"] == signer.ring.active.kid != before
 

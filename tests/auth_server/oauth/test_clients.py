@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from auth_server.oauth.clients import proves, why_refused
-from auth_server.records import Client, ClientSecret
+from auth_server.oauth.clients import why_refused
+from auth_server.records import Client, ClientSecret, proves
 
 NOW = 1_800_000_000.0
 NEW, OLD, OTHER = bytes([1]) * 32, bytes([2]) * 32, bytes([3]) * 32

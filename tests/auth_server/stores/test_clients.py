@@ -41,13 +41,18 @@ async def store(settings, request):
 async def cache(store, settings):
     """A cache that follows the store."""
     feed = connect(settings)
-    following = ClientCache(Clients(store), feed, hold_s=120, clock=time.monotonic)
+    following = ClientCache(Clients(store), feed, hold_s=120, clock=time.monotonic, end_tokens=nothing)
     task = asyncio.create_task(following.follow())
     await asyncio.wait_for(following.wait_until_following(), 5)
     yield following
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await feed.aclose()
+
+
+async def nothing(client_id):
+    """What an ending of tokens is where none is expected."""
+    raise AssertionError(client_id)
 
 
 def secret(number, created_at=NOW, expires_at=None):
@@ -206,7 +211,7 @@ async def test_clients_that_were_there_before_are_held_from_the_start(store, set
     for client_id in ids:
         await Clients(store).create(client(client_id))
     feed = connect(settings)
-    cache = ClientCache(Clients(store), feed, hold_s=120, clock=time.monotonic)
+    cache = ClientCache(Clients(store), feed, hold_s=120, clock=time.monotonic, end_tokens=nothing)
     task = asyncio.create_task(cache.follow())
     await becomes(cache, ids[-1], bool)
     assert all(cache.held(client_id) for client_id in ids)
@@ -249,7 +254,7 @@ async def test_following_ends_when_told_also_while_a_change_comes_in(store, sett
     """redis-py loses a cancellation that arrives together with a reply; shutdown must not hang on that."""
     for number in range(20):
         feed = connect(settings)
-        cache = ClientCache(Clients(store), feed, hold_s=120, clock=time.monotonic)
+        cache = ClientCache(Clients(store), feed, hold_s=120, clock=time.monotonic, end_tokens=nothing)
         task = asyncio.create_task(cache.follow())
         await cache.wait_until_following()
         await asyncio.sleep(0)
@@ -265,7 +270,7 @@ async def test_a_lost_store_leaves_clients_for_a_while_and_is_told_once(own_stor
     embedded, named = own_store
     connection, feed = connect(named), connect(named)
     await Clients(connection).create(client())
-    cache = ClientCache(Clients(connection), feed, hold_s=60, clock=clock)
+    cache = ClientCache(Clients(connection), feed, hold_s=60, clock=clock, end_tokens=nothing)
     task = asyncio.create_task(cache.follow())
     await becomes(cache, client().client_id, bool)
     assert not cache.degraded
@@ -300,7 +305,7 @@ async def test_a_store_that_breaks_off_again_while_it_is_read_leaves_what_was_he
     reads = connect(replace(named, redis_url=Secret(f"unix://{other_way}")))
     control, feed = connect(named), connect(named)
     await Clients(control).create(client())
-    cache = ClientCache(Clients(reads), feed, hold_s=60, clock=clock)
+    cache = ClientCache(Clients(reads), feed, hold_s=60, clock=clock, end_tokens=nothing)
     task = asyncio.create_task(cache.follow())
     await becomes(cache, client().client_id, bool)
     other_way.unlink()
@@ -315,3 +320,44 @@ async def test_a_store_that_breaks_off_again_while_it_is_read_leaves_what_was_he
     await asyncio.gather(task, return_exceptions=True)
     for connection in (control, feed, reads):
         await connection.aclose()
+
+
+async def test_what_was_issued_to_clients_that_were_ended_meanwhile_ends_when_the_store_is_back(own_store, clock):
+    """A worker that was cut off served five; the store, which others reached, says what became of them."""
+    embedded, named = own_store
+    connection, feed = connect(named), connect(named)
+    held, ended = Clients(connection), []
+
+    async def end_tokens(client_id):
+        ended.append(client_id)
+
+    ids = {name: f"{name}-0123456789ab" for name in ("same", "disabled", "deleted", "renewed", "rotated")}
+    for client_id in ids.values():
+        await held.create(client(client_id))
+    cache = ClientCache(held, feed, hold_s=60, clock=clock, end_tokens=end_tokens)
+    task = asyncio.create_task(cache.follow())
+    await becomes(cache, ids["rotated"], bool)
+    await asyncio.to_thread(embedded.release)
+    async with asyncio.timeout(5):
+        while cache.following:
+            await asyncio.sleep(0.001)
+    for client_id in ids.values():
+        cache.note_served(client_id, bytes([1]) * 32, NOW + 10)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await asyncio.to_thread(embedded.attach)
+    await held.disable(ids["disabled"], NOW + 5)
+    await held.delete(ids["deleted"])
+    await held.add_secret(ids["renewed"], secret(2, created_at=NOW + 5), previous_end_at=NOW + 5)
+    await held.add_secret(ids["rotated"], secret(2, created_at=NOW + 5), previous_end_at=NOW + 86_400)
+    task = asyncio.create_task(cache.follow())
+    async with asyncio.timeout(10):
+        while len(ended) < 3:
+            await asyncio.sleep(0.001)
+    assert sorted(ended) == sorted([ids["disabled"], ids["deleted"], ids["renewed"]])
+    await asyncio.sleep(0.6)
+    assert len(ended) == 3
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await feed.aclose()
+    await connection.aclose()
