@@ -1,7 +1,7 @@
 """The operator of the run: planned rotations one after another, some emergencies, and old keys put away.
 
 A ring publishes at most sixteen keys, and a retired one stays for as long as tokens of it live: a quarter of an hour
-for those that this run keeps. So that a hundred rotations fit into minutes, each retired key is dropped with ``flex keys
+for those that this run keeps. So that a hundred rotations fit into minutes, each retired key is dropped by ``flex keys
 revoke`` as soon as no good caller can hold a token of it; the kept token must then be refused everywhere.
 """
 
