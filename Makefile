@@ -89,6 +89,10 @@ models: $(VENV)/.dev ## train the shipped attribute models again, with their car
 bench: $(VENV)/.dev ## our servers beside the floor of this machine, as ratios of one run
 	@exec $(VENV)/bin/python -m bench
 
+.PHONY: soak
+soak: $(VENV)/.dev ## the installation under faults and floods, 15 minutes, into docs/soak.md (QUICK=1: one, into nothing)
+	@exec $(VENV)/bin/python -m bench.soak $(if $(filter 1,$(QUICK)),--quick) $(ARGS)
+
 .PHONY: docs
 docs: $(VENV)/.runtime ## write the pages that are made from code: docs/configuration.md and docs/errors.md
 	@exec $(VENV)/bin/python -m cli.generate_docs

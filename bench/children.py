@@ -52,10 +52,13 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def child(
-    name: str, command: Sequence[str], *, core: int, environ: Mapping[str, str], log: Path, cwd: Path
+    name: str, command: Sequence[str], *, core: int | None = None, environ: Mapping[str, str], log: Path, cwd: Path
 ) -> Iterator[Child]:
-    """Run a process in a session of its own while the block runs; its output goes to ``log``."""
-    with log.open("ab") as output, on_core(core):
+    """Run a process in a session of its own while the block runs; its output goes to ``log``.
+
+    Without ``core`` it runs on any.
+    """
+    with log.open("ab") as output, contextlib.nullcontext() if core is None else on_core(core):
         started = time.perf_counter()
         process = subprocess.Popen(
             command,

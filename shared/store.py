@@ -31,6 +31,7 @@ CONNECT_TIMEOUT_S = 1.0
 _IDLE_CHECK_S = 30
 _MIN_VERSION = 7
 _KEEP_INTERVAL_S = 0.25
+_CLOSED_HANDLER = "the handler is closed"  # uvloop's word for a write to a connection that was just reset
 
 
 class StoreRefusedError(Exception):
@@ -106,6 +107,10 @@ def store_errors() -> Iterator[None]:
         yield
     except (RedisError, OSError, TimeoutError) as error:
         raise AppError("store_unavailable", retry_after_s=1, reason=f"store_{type(error).__name__}") from None
+    except RuntimeError as error:
+        if not str(error).endswith(_CLOSED_HANDLER):
+            raise
+        raise AppError("store_unavailable", retry_after_s=1, reason="store_connection_closed") from None
 
 
 async def is_ready(client: Redis) -> bool:

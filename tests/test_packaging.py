@@ -92,6 +92,7 @@ def test_make_lists_its_targets() -> None:
         "keys-status",
         "models",
         "bench",
+        "soak",
         "lock",
     ]
     assert set(promised) <= set(listed)
@@ -107,7 +108,7 @@ def test_every_target_sets_up_first_what_it_needs(tmp_path: Path) -> None:
         assert "-m venv .venv" in steps
         assert "--require-hashes --requirement requirements.lock" in steps
         assert "requirements-dev.lock" not in steps
-    for target in ("test", "check", "format", "models", "bench"):
+    for target in ("test", "check", "format", "models", "bench", "soak"):
         assert "--require-hashes --requirement requirements-dev.lock" in make("-n", target, folder=tmp_path).stdout
 
 

@@ -96,10 +96,10 @@ class ClientCache:
         while not _cancelled():
             try:
                 position = await self._start()
+                self._begin(await self._read_all())
                 if lost:
                     emit(Event.STORE_RECOVERED, used_for="clients")
                 pause_s, lost = _FIRST_PAUSE_S, False
-                await self._hold_all()
                 await self._review_served()
                 while not _cancelled():
                     position = await self._read(position)
@@ -112,24 +112,33 @@ class ClientCache:
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     async def _start(self) -> bytes:
-        """Find the end of the stream; from now on clients may be held."""
+        """Find the end of the stream."""
         with store_errors():
             last: Any = await self._feed.xrevrange(CHANGES, count=1)
         position, self._n_seen = (last[0][0], int(last[0][1][b"n"])) if last else (b"0-0", 0)
-        self._held.clear()  # changes may have been missed
-        self._lost_at = None
-        self._following.set()
         return position
 
-    async def _hold_all(self) -> None:
+    async def _read_all(self) -> dict[str, Client]:
         """Read every client. A change meanwhile comes after our place in the stream, so it replaces what we read."""
+        found: dict[str, Client] = {}
         cursor = ""
-        while len(self._held) < MAX_CLIENTS:
+        while len(found) < MAX_CLIENTS:
             page = await self._clients.page(cursor, MAX_PAGE)
-            self._held.update((client.client_id, client) for client in page.clients[: MAX_CLIENTS - len(self._held)])
+            found.update((client.client_id, client) for client in page.clients[: MAX_CLIENTS - len(found)])
             cursor = page.next_cursor
             if not cursor:
-                return
+                break
+        return found
+
+    def _begin(self, found: dict[str, Client]) -> None:
+        """Hold what was read in place of what was held before, of which changes may have been missed.
+
+        Not a moment earlier: a store that breaks off again while it is read must leave what an outage is to be got
+        through with.
+        """
+        self._held = found
+        self._lost_at = None
+        self._following.set()
 
     async def _review_served(self) -> None:
         """End what was issued without the store to clients that were disabled, deleted or given another secret
@@ -137,7 +146,7 @@ class ClientCache:
         """
         ended = {
             client_id
-            for (client_id, secret_hash), served_at in self._served.items()
+            for (client_id, secret_hash), served_at in list(self._served.items())  # more may be served meanwhile
             if not proves(self._held.get(client_id) or await self._clients.get(client_id), secret_hash, served_at)
         }
         for client_id in ended:

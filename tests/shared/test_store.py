@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import uvloop
 from redis.asyncio import Redis
 
 from shared import store
@@ -236,3 +237,31 @@ async def test_with_a_url_nothing_is_embedded(tmp_path: Path) -> None:
     """Somebody else's store is nobody's to start."""
     async with store.embedded_store(Settings(var_dir=tmp_path, redis_url=Secret("redis://x"))):
         assert not (tmp_path / "store").exists()
+
+
+def test_a_write_to_a_connection_that_was_just_reset_is_the_stores_failure() -> None:
+    """For it uvloop raises RuntimeError, which ended background tasks and made 500s of it; other such errors pass."""
+
+    async def write_after_the_end() -> None:
+        port, ended = 0, asyncio.Event()
+
+        async def take(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+            await ended.wait()
+
+        server = await asyncio.start_server(take, "127.0.0.1", port)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.transport.abort()
+        await asyncio.sleep(0)
+        ended.set()
+        server.close()
+        with pytest.raises(RuntimeError, match="handler is closed"):
+            writer.writelines([b"x"])
+        with store.store_errors():
+            writer.writelines([b"x"])
+
+    with pytest.raises(AppError) as refused:
+        uvloop.run(write_after_the_end())
+    assert (refused.value.code, refused.value.reason) == ("store_unavailable", "store_connection_closed")
+    with pytest.raises(RuntimeError, match="something else"), store.store_errors():
+        raise RuntimeError("something else")

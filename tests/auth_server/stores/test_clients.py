@@ -15,6 +15,7 @@ from auth_server.stores.clients import CHANGES, Clients
 from shared.embedded_store import EmbeddedStore, find_server
 from shared.errors import AppError
 from shared.events import Event
+from shared.secret import Secret
 from shared.store import connect
 
 NOW = 1_800_000_000.0
@@ -294,6 +295,31 @@ async def test_a_lost_store_leaves_clients_for_a_while_and_is_told_once(own_stor
     await connection.aclose()
     assert len(event_log.named(Event.STORE_LOST)) == 1
     assert len(event_log.named(Event.STORE_RECOVERED)) == 1
+
+
+async def test_a_store_that_breaks_off_again_while_it_is_read_leaves_what_was_held(own_store, clock, tmp_path):
+    """Back for one reply and away again, however often: the outage goes on, with the clients of before it."""
+    embedded, named = own_store
+    other_way = tmp_path / "way"
+    other_way.symlink_to(embedded.socket_path)
+    reads = connect(replace(named, redis_url=Secret(f"unix://{other_way}")))
+    control, feed = connect(named), connect(named)
+    await Clients(control).create(client())
+    cache = ClientCache(Clients(reads), feed, hold_s=60, clock=clock, end_tokens=nothing)
+    task = asyncio.create_task(cache.follow())
+    await becomes(cache, client().client_id, bool)
+    other_way.unlink()
+    for _ in range(2):
+        await control.client_kill_filter(_type="normal", skipme=True)  # the feed comes back, the reads do not
+        await asyncio.sleep(0.2)
+        assert (cache.held(client().client_id), cache.degraded) == (client(), True)
+    other_way.symlink_to(embedded.socket_path)
+    await asyncio.wait_for(cache.wait_until_following(), 10)
+    assert (cache.held(client().client_id), cache.degraded) == (client(), False)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    for connection in (control, feed, reads):
+        await connection.aclose()
 
 
 async def test_what_was_issued_to_clients_that_were_ended_meanwhile_ends_when_the_store_is_back(own_store, clock):
