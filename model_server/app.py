@@ -94,7 +94,7 @@ def build_app(
         audience=settings.resource,
         attributes=attributes,
         accounts=charges.accounts,
-        networks=NetworkLimiter(Limit(settings.refused_per_minute, 60), clock=time.monotonic),
+        networks=NetworkLimiter(_two_seconds_of(settings.refused_per_minute), clock=time.monotonic),
         clock=clock,
         revocations=revocations,
     )
@@ -124,6 +124,11 @@ def build_app(
         log_access=settings.log_access == "1",
     )
     return _with_cors(app, settings.cors_origins) if settings.cors_origins else app
+
+
+def _two_seconds_of(per_minute: int) -> Limit:
+    """Give the same rate with a burst of two seconds: a minute's burst would be a flood before anything is shed."""
+    return Limit(max(per_minute // 30, 1), 2)
 
 
 def _proofs(

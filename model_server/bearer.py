@@ -24,6 +24,9 @@ from shared.scopes import ADMIN
 from shared.telemetry import BEARER_REFUSED, UNKNOWN_KIDS
 
 MEMO_SIZE = 3_000
+# How long a network with too many bad tokens waits for each further answer: it may still ask, but no longer at full
+# speed, and whoever has a good token is not kept waiting by it.
+FLOOD_PAUSE_S = 0.1
 _MAX_PERMISSIONS = 1_000
 _TOO_MANY_REFUSED = "Too many refused tokens came from this network; wait as long as Retry-After says."
 _REFUSED = {
@@ -209,7 +212,13 @@ class Bearer:
         address = (scope.get("client") or (None,))[0]
         if wait_s := self._networks.is_over(address):
             _REFUSED["network_limit"].inc()
-            raise AppError("too_many_requests", _TOO_MANY_REFUSED, retry_after_s=wait_s, reason="network_limit")
+            raise AppError(
+                "too_many_requests",
+                _TOO_MANY_REFUSED,
+                retry_after_s=wait_s,
+                reason="network_limit",
+                pause_s=FLOOD_PAUSE_S,
+            )
         try:
             verified = verify_access_token(token, self._keys, issuer=self._issuer, audience=self._audience, now=now)
         except TokenRefused as refusal:

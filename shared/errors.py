@@ -31,7 +31,8 @@ class AppError(Exception):
     catalogue's sentence and is shown to the caller, so it must hold neither input nor secrets. ``reason`` is for the
     log and the metrics only and never travels. ``staleness_s`` is how old our knowledge of revocations is (infinite:
     there is none), where that is the cause. ``problem_type`` replaces our own problem type where a registered one
-    exists; ``violated_policies`` belongs to those of limits.
+    exists; ``violated_policies`` belongs to those of limits. ``pause_s``: answer no sooner, so that a flood on a few
+    connections becomes a trickle.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class AppError(Exception):
         staleness_s: float | None = None,
         problem_type: str = "",
         violated_policies: Sequence[str] | None = None,
+        pause_s: float = 0.0,
     ) -> None:
         kind = CATALOGUE[code]
         self.code = code
@@ -59,6 +61,7 @@ class AppError(Exception):
         self.allow = tuple(allow)
         self.reason = reason or code
         self.staleness_s = staleness_s
+        self.pause_s = pause_s
         self.problem_type = problem_type or f"urn:flex:error:{code}"
         self.violated_policies = None if violated_policies is None else tuple(violated_policies)
         super().__init__(f"{code}: {self.detail}")

@@ -178,6 +178,7 @@ class HttpEdge:
 
         hot = self._hot.get((scope["method"], scope["path"]))
         try:
+            _raise_held(scope)
             if hot is not None:
                 await hot.endpoint(scope, receive, send_dressed)
             else:
@@ -187,7 +188,10 @@ class HttpEdge:
             if status:  # the answer has begun: only closing the connection tells the truth
                 events.emit(Event.INTERNAL_ERROR, request_id=request_id, reason=type(error).__name__)
                 raise
-            await self._refuse(_as_app_error(error, request_id), request_id, send_dressed)
+            app_error = _as_app_error(error, request_id)
+            if app_error.pause_s:
+                await asyncio.sleep(app_error.pause_s)
+            await self._refuse(app_error, request_id, send_dressed)
         finally:
             label = hot.label if hot is not None else getattr(scope.get("route"), "path", "unmatched")
             self._note(scope, label, status, time.perf_counter() - started, request_id)
@@ -209,6 +213,9 @@ class HttpEdge:
             status, headers, answer = found
         except Exception as problem:  # noqa: BLE001 - as in __call__: every end of a request is an answer
             error = _as_app_error(problem, request_id)
+            if error.pause_s:  # only a task can wait
+                scope["flex.refusal"] = error
+                return None
             status, answer = error.status, problem_body(error, request_id)
             headers = [JSON, NO_STORE, *error_headers(error, self._challenge)]
         headers += scope.get("flex.headers", ())
@@ -234,6 +241,13 @@ class HttpEdge:
                 seconds=round(seconds, 6),
                 client_id=scope.get("flex.client_id"),
             )
+
+
+def _raise_held(scope: Scope) -> None:
+    """Raise what the quick way of answering has refused already, but could not hold back."""
+    refusal: AppError | None = scope.get("flex.refusal")
+    if refusal is not None:
+        raise refusal
 
 
 def error_headers(error: AppError, challenge: str = "") -> Headers:

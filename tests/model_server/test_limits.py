@@ -1,5 +1,6 @@
 """Limits on a whole model server with a real store: what is charged, what is told, what is refused."""
 
+import asyncio
 import contextlib
 import json
 
@@ -205,7 +206,7 @@ async def test_a_lost_store_leaves_the_share_and_then_a_lack_of_capacity(running
 
 async def test_a_network_of_bad_tokens_is_shed_before_they_are_verified(running):
     """Its new tokens get 429 after so many refused ones; a token known before goes on."""
-    async with running("shed", refused_per_minute=3) as api:
+    async with running("shed", refused_per_minute=90) as api:  # two seconds' worth is three
         known = api.authorization("predict:grit")["authorization"]
         assert (await api.post(PREDICT, api.example(), authorization=known)).status_code == 200
         bad = [(await api.post(PREDICT, api.example(), authorization=f"Bearer x{n}.y.z")).status_code for n in range(4)]
@@ -214,6 +215,21 @@ async def test_a_network_of_bad_tokens_is_shed_before_they_are_verified(running)
     assert bad == [401, 401, 401, 429]
     assert new.status_code == 429
     assert int(new.headers["retry-after"]) >= 1
+
+
+async def test_a_flood_of_bad_tokens_waits_and_good_calls_overtake_it(running):
+    """What is shed is answered late, so few connections can't keep the worker busy; nobody else waits for it."""
+    async with running("flood", refused_per_minute=30) as api:
+        known = api.authorization("predict:grit")["authorization"]
+        assert (await api.post(PREDICT, api.example(), authorization=known)).status_code == 200
+        assert (await api.post(PREDICT, api.example(), authorization="Bearer a.b.c")).status_code == 401
+        order = []
+
+        async def call(authorization):
+            order.append((await api.post(PREDICT, api.example(), authorization=authorization)).status_code)
+
+        await asyncio.gather(*(call(f"Bearer x{n}.y.z") for n in range(5)), *(call(known) for _ in range(5)))
+    assert order == [200] * 5 + [429] * 5
 
 
 @pytest.mark.parametrize("text", ["grit", "grit=", "grit=0", "grit=x", "=5", "Grit=5", "grit=5,grit=6"])
