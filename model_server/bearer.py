@@ -205,11 +205,13 @@ class Bearer:
                 _REFUSED["other_scheme"].inc()
                 raise AppError("unauthenticated", reason="other_scheme")
         if len(token) > MAX_TOKEN_BYTES:
+            self._networks.admit(self._unshed_address(scope))
             raise _refused("too_long", scope)
         return token
 
-    def _verify(self, token: bytes, scope: Scope, now: float) -> Caller:
-        address = (scope.get("client") or (None,))[0]
+    def _unshed_address(self, scope: Scope) -> str | None:
+        """Give the peer's address. Raises AppError too_many_requests if its network sent too many bad tokens."""
+        address: str | None = (scope.get("client") or (None,))[0]
         if wait_s := self._networks.is_over(address):
             _REFUSED["network_limit"].inc()
             raise AppError(
@@ -219,6 +221,10 @@ class Bearer:
                 reason="network_limit",
                 pause_s=FLOOD_PAUSE_S,
             )
+        return address
+
+    def _verify(self, token: bytes, scope: Scope, now: float) -> Caller:
+        address = self._unshed_address(scope)
         try:
             verified = verify_access_token(token, self._keys, issuer=self._issuer, audience=self._audience, now=now)
         except TokenRefused as refusal:

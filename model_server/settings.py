@@ -46,7 +46,7 @@ class ModelSettings(Settings):
     refused_per_minute: int = setting(
         "FLEX_REFUSED_PER_MINUTE",
         "120000",
-        "refused tokens from one network (IPv4 /24, IPv6 /56) per minute and worker, two seconds' worth of them at once; "
+        "refused tokens from one network (IPv4 /24, IPv6 /56) per minute and worker, two seconds' worth at once; "
         "beyond that its new tokens get 429",
         whole(1, 100_000_000),
     )

@@ -228,7 +228,8 @@ async def test_a_flood_of_bad_tokens_waits_and_good_calls_overtake_it(running):
         async def call(authorization):
             order.append((await api.post(PREDICT, api.example(), authorization=authorization)).status_code)
 
-        await asyncio.gather(*(call(f"Bearer x{n}.y.z") for n in range(5)), *(call(known) for _ in range(5)))
+        bad = ["Bearer x.y.z", "Bearer a.b", "Bearer " + "x" * 5000, "Bearer a.b.c", "Bearer -"]
+        await asyncio.gather(*(call(one) for one in bad), *(call(known) for _ in range(5)))
     assert order == [200] * 5 + [429] * 5
 
 
