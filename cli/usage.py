@@ -4,6 +4,7 @@ import time
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -69,14 +70,17 @@ def _print(views: list[UsageView], *, as_json: bool) -> None:
     if as_json:
         print_json({"items": views})
         return
-    table = Table()
-    columns = ("client", "attribute", "day", "calls", "rows", "explanations", "limited", "denied", "failed", "mean ms")
-    for column in columns:
-        table.add_column(column, justify="left" if column in columns[:3] else "right")
+    table = Table(box=box.SIMPLE_HEAD, padding=0, collapse_padding=True)
+    names = ("client", "attribute", "day") if any(each.day for each in views) else ("client", "attribute")
+    for name in names:
+        table.add_column(name, overflow="fold", no_wrap=name == "day")
+    for name in ("calls", "rows", "explained", "limited", "denied", "invalid", "failed", "mean ms"):
+        table.add_column(name, justify="right", no_wrap=name != "mean ms")
     for each in views:
-        counts = (each.calls, each.rows, each.explanations, each.limited, each.denied, each.failed)
+        counts = (each.calls, each.rows, each.explanations, each.limited, each.denied, each.invalid, each.failed)
         mean_ms = each.time_us / each.calls / 1000 if each.calls else 0.0
-        table.add_row(escape(each.client_id), each.attribute, each.day or "", *map(str, counts), f"{mean_ms:.2f}")
+        who = (escape(each.client_id), each.attribute, each.day or "")[: len(names)]
+        table.add_row(*who, *(f"{count:,}" for count in counts), f"{mean_ms:.2f}")
     Console().print(table if views else "Nobody called.")
 
 

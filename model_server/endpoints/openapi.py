@@ -10,6 +10,15 @@ Json = dict[str, Any]
 API_VERSION = "1"
 """The version in every address; a change that breaks callers gets a new one."""
 
+_HEADERS: Json = {
+    name: {"description": text, "schema": {"type": "string"}}
+    for name, text in (
+        ("RateLimit-Policy", "The limits of this caller: q calls or rows in w seconds."),
+        ("RateLimit", "What is left of each (r), and in how many seconds there is more (t)."),
+        ("Retry-After", "Seconds until a repetition makes sense."),
+    )
+}
+
 _STRING: Json = {"type": "string"}
 _NUMBER: Json = {"type": "number"}
 _STRINGS: Json = {"type": "array", "items": _STRING}
@@ -99,7 +108,8 @@ _SCHEMAS: Json = {
         "required": ["error", "type", "title", "status", "detail", "instance"],
     },
 }
-_PROTECTED = ("unauthenticated", "insufficient_scope", "not_found", "keys_unavailable")
+_PROTECTED = ("unauthenticated", "insufficient_scope", "not_found")
+_UNAVAILABLE = ("keys_unavailable", "revocations_stale", "overloaded")
 _SENT = (
     "malformed_json",
     "request_timeout",
@@ -132,7 +142,8 @@ def document(resource: str, issuer: str, attributes: Mapping[str, Attribute]) ->
         "paths": paths,
         "components": {
             "schemas": _SCHEMAS | {_record_name(each.id): _record(each) for each in attributes.values()},
-            "responses": {code: _problem_response(code) for code in (*_PROTECTED, *_SENT)},
+            "responses": {code: _problem_response(code) for code in (*_PROTECTED, *_SENT)} | _unavailable(),
+            "headers": _HEADERS,
             "securitySchemes": {"oauth2": _security(issuer, attributes)},
         },
     }
@@ -213,7 +224,7 @@ def _open_paths() -> Json:
     summaries = {
         "/.well-known/oauth-protected-resource": "How to get a token for this resource (RFC 9728)",
         "/health/live": "The process answers",
-        "/health/ready": "Keys and models are loaded",
+        "/health/ready": "Models are loaded, keys and revocations are known",
         "/metrics": "Prometheus metrics (loopback and configured networks)",
         "/openapi.json": "This document",
         "/docs": "This document for people",
@@ -225,8 +236,7 @@ def _open_paths() -> Json:
 
 
 def _get(summary: str, description: str, schema: Json) -> Json:
-    responses = {"200": _json_response(description, schema), **_problems(_PROTECTED)}
-    return {"get": {"summary": summary, "responses": responses}}
+    return {"get": {"summary": summary, "responses": _responses(_json_response(description, schema), _PROTECTED)}}
 
 
 def _post(summary: str, scopes: list[str], body: Json, answer: Json, example: Json | None) -> Json:
@@ -236,10 +246,10 @@ def _post(summary: str, scopes: list[str], body: Json, answer: Json, example: Js
             "summary": summary,
             "security": [{"oauth2": scopes}],
             "requestBody": {"required": True, "content": {"application/json": content}},
-            "responses": {
-                "200": _json_response("The answer", answer),
-                **_problems((*_PROTECTED, *_SENT)),
-            },
+            "responses": _responses(
+                _json_response("The answer", answer) | _headers("RateLimit-Policy", "RateLimit"),
+                (*_PROTECTED, *_SENT),
+            ),
         }
     }
 
@@ -248,12 +258,23 @@ def _json_response(description: str, schema: Json) -> Json:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
-def _problems(codes: Iterable[str]) -> Json:
-    return {str(CATALOGUE[code].status): {"$ref": f"#/components/responses/{code}"} for code in codes}
+def _responses(answer: Json, codes: Iterable[str]) -> Json:
+    problems = {str(CATALOGUE[code].status): {"$ref": f"#/components/responses/{code}"} for code in codes}
+    return {"200": answer, **problems, "503": {"$ref": "#/components/responses/unavailable"}}
 
 
 def _problem_response(code: str) -> Json:
-    return _json_response(CATALOGUE[code].title, _ref("Problem"))
+    limited = ("RateLimit-Policy", "RateLimit", "Retry-After") if code == "too_many_requests" else ()
+    return _json_response(CATALOGUE[code].title, _ref("Problem")) | _headers(*limited)
+
+
+def _unavailable() -> Json:
+    described = "; ".join(CATALOGUE[code].title for code in _UNAVAILABLE)
+    return {"unavailable": _json_response(described, _ref("Problem")) | _headers("Retry-After")}
+
+
+def _headers(*names: str) -> Json:
+    return {"headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names}} if names else {}
 
 
 def _ref(name: str) -> Json:
