@@ -1,12 +1,11 @@
 """The OpenAPI 3.1 document: one concrete path for each attribute and endpoint, each with its own record schema."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from model_server.attribute import Attribute
+from model_server.endpoints.openapi_schemas import SCHEMAS, STRING, Json
 from shared.error_catalogue import CATALOGUE
 
-Json = dict[str, Any]
 API_VERSION = "1"
 """The version in every address; a change that breaks callers gets a new one."""
 
@@ -19,95 +18,6 @@ _HEADERS: Json = {
     )
 }
 
-_STRING: Json = {"type": "string"}
-_NUMBER: Json = {"type": "number"}
-_STRINGS: Json = {"type": "array", "items": _STRING}
-_COMMON: Json = {
-    "id": {"type": ["string", "null"]},
-    "attribute": _STRING,
-    "coverage": {"type": "number", "minimum": 0, "maximum": 1},
-    "missing": _STRINGS,
-    "warnings": _STRINGS,
-    "model": {"type": "object", "properties": {"version": _STRING, "sha256": _STRING}},
-    "not_for": _STRINGS,
-}
-_SCORE: Json = {"score": _NUMBER, "raw": _NUMBER, "unit": _STRING}
-_SCHEMAS: Json = {
-    "Answer": {
-        "type": "object",
-        "properties": {
-            **_COMMON,
-            **_SCORE,
-            "interval80": {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2},
-            "percentile": {"type": "integer", "minimum": 1, "maximum": 99},
-            "band": {"enum": ["low", "typical", "high"]},
-        },
-        "required": [*_COMMON, *_SCORE, "interval80", "percentile", "band"],
-    },
-    "Insufficient": {
-        "type": "object",
-        "description": "Less than half of what the model rests on is known: no score.",
-        "properties": {**_COMMON, "status": {"const": "insufficient_data"}},
-        "required": [*_COMMON, "status"],
-    },
-    "Explanation": {
-        "type": "object",
-        "properties": {
-            **_COMMON,
-            **_SCORE,
-            "points_of": {"enum": ["raw", "log_odds"]},
-            "base_value": _NUMBER,
-            "contributions": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {
-                        "feature": _STRING,
-                        "label": _STRING,
-                        "value": {"type": ["number", "null"]},
-                        "points": _NUMBER,
-                    },
-                },
-            },
-            "reasons": _STRINGS,
-            "would_narrow_most": {"type": ["object", "null"]},
-        },
-    },
-    "Unexplained": {
-        "type": "object",
-        "description": "Less than half of what the model rests on is known: no score to explain.",
-        "properties": {**_COMMON, "status": {"const": "insufficient_data"}, "would_narrow_most": {"type": "object"}},
-        "required": [*_COMMON, "status", "would_narrow_most"],
-    },
-    "Attribute": {
-        "type": "object",
-        "properties": {
-            **dict.fromkeys(("id", "title", "version"), _STRING),
-            "card": {"type": "string", "contentMediaType": "text/markdown"},
-            "schema": {"type": "object", "description": "JSON Schema (draft 2020-12) of a record."},
-            "example": {"type": "object", "description": "A ready-to-send body."},
-        },
-        "required": ["id", "title", "version", "card", "schema", "example"],
-    },
-    "Problem": {
-        "type": "object",
-        "description": "RFC 9457 members and the inference protocol's `error`; `instance` is the request id.",
-        "properties": {
-            **dict.fromkeys(("error", "type", "title", "detail", "instance"), _STRING),
-            "status": {"type": "integer"},
-            "errors": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": dict.fromkeys(("pointer", "code", "message", "feature"), _STRING),
-                    "required": ["pointer", "code", "message"],
-                },
-            },
-            "violated-policies": _STRINGS | {"description": "Only in 429 and 503: which limits were hit."},
-        },
-        "required": ["error", "type", "title", "status", "detail", "instance"],
-    },
-}
 _PROTECTED = ("unauthenticated", "insufficient_scope", "not_found")
 _UNAVAILABLE = ("keys_unavailable", "revocations_stale", "overloaded")
 _SENT = (
@@ -141,7 +51,7 @@ def document(resource: str, issuer: str, attributes: Mapping[str, Attribute]) ->
         "security": [{"oauth2": []}],
         "paths": paths,
         "components": {
-            "schemas": _SCHEMAS | {_record_name(each.id): _record(each) for each in attributes.values()},
+            "schemas": SCHEMAS | {_record_name(each.id): _record(each) for each in attributes.values()},
             "responses": {code: _problem_response(code) for code in (*_PROTECTED, *_SENT)} | _unavailable(),
             "headers": _HEADERS,
             "securitySchemes": {"oauth2": _security(issuer, attributes)},
@@ -215,7 +125,7 @@ def _profile(attributes: Mapping[str, Attribute]) -> Json:
 
 
 def _list_schema() -> Json:
-    properties = {"id": _STRING, "title": _STRING, "version": _STRING, "endpoints": {"type": "object"}}
+    properties = {"id": STRING, "title": STRING, "version": STRING, "endpoints": {"type": "object"}}
     listed = {"type": "array", "items": {"type": "object", "properties": properties}}
     return {"type": "object", "properties": {"attributes": listed}}
 
