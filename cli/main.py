@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import re
 import sys
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -35,6 +36,13 @@ NOUNS = {
 }
 
 
+def _unwrap(command: Any) -> None:
+    """Let the terminal wrap the paragraphs of a help text, not the source: it is narrower or wider than that."""
+    command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", command.help or "")
+    for each in getattr(command, "commands", {}).values():
+        _unwrap(each)
+
+
 class NounGroup(TyperGroup):
     """A group that imports a noun's module when the noun is used, so that each command starts quickly."""
 
@@ -54,6 +62,7 @@ class NounGroup(TyperGroup):
         app = getattr(importlib.import_module(noun.module), noun.app)
         command = get_group(app) if noun.is_group else get_command(app)
         command.name = cmd_name
+        _unwrap(command)
         return command
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

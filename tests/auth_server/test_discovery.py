@@ -120,6 +120,17 @@ async def test_the_page_for_people_loads_nothing_from_elsewhere(server):
     assert page.text.count("http") == page.text.count(server.settings.issuer)
 
 
+async def test_the_page_for_people_has_every_described_address(server):
+    """With the parameters and the scope that each takes."""
+    page = (await server.http.get("/docs")).text
+    paths = (await server.http.get("/openapi.json")).json()["paths"]
+    for path, operations in paths.items():
+        for method in operations:
+            assert f"<code>{method.upper()} {path}</code>" in page
+    for said in ("<code>authorization_details</code>", "scope <code>keys:manage</code>", "<code>by_day</code>"):
+        assert said in page
+
+
 async def test_health_says_live_and_ready(server):
     """Neither may be cached."""
     for path, status in (("/health/live", "live"), ("/health/ready", "ready")):
