@@ -25,7 +25,8 @@ Generated from the error catalogue by `make docs`; do not edit.
 Every error is `application/json`. The token, revocation and introspection endpoints answer in the form of RFC 6749
 section 5.2 (`error`, `error_description`); everything else has `error` (one sentence) and the members of RFC 9457,
 where `type` is `urn:flex:error:<code>` and `instance` is the request id that the log knows. `errors` has one entry for
-each wrong field, with an RFC 6901 pointer.
+each wrong field, with an RFC 6901 pointer. 429 and 503 say in `Retry-After` when to come back; where a limit was hit,
+`type` is the quota problem type registered for it and `violated-policies` names the limit as `RateLimit-Policy` does.
 
 """
 EVENTS_HEAD = f"""# Events
