@@ -14,12 +14,13 @@ from auth_server.keyring.changes import explanation
 from auth_server.keyring.policy import LONGEST_TTL_S
 from auth_server.keyring.ring import KeyRing, KeyState
 from auth_server.keyring.signer import Signer
+from shared.access_token import TokenRefused, verify_access_token
 from shared.errors import AppError
 from shared.events import Event, emit
 from shared.revocations.entries import signing_key_revoked
 from shared.revocations.feed_key import FeedKey
 from shared.revocations.writer import RevocationFeed
-from shared.verifiers import publish_canaries, read_canaries
+from shared.verifiers import CANARY_AUDIENCE, Canaries, publish_canaries, read_canaries
 
 POLL_S = 0.25
 _LOOK_EVERY_S = 5.0  # at what the store holds: it may have been emptied, or put back
@@ -102,7 +103,16 @@ class KeyAnnouncements:
         held = await read_canaries(self._store, self._feed_key)
         if held is None or abs(now - held.written_at) >= _RENEW_AFTER_S:
             return True
-        return held.generation < ring.generation
+        return held.generation < ring.generation or (held.generation == ring.generation and not self._good(held, now))
+
+    def _good(self, held: Canaries, now: float) -> bool:
+        """Whether canaries of this generation are of our keys and issuer: either may be another since a restart."""
+        try:
+            for raw in held.canaries.values():
+                verify_access_token(raw, self._signer, issuer=self._signer.issuer, audience=CANARY_AUDIENCE, now=now)
+        except TokenRefused:
+            return False
+        return True
 
 
 def compromised(ring: KeyRing, now: float, trusted_s: float) -> list[str]:

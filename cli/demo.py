@@ -1,8 +1,9 @@
 """``flex demo``: the whole story on a throw-away instance, told step by step; exit code 0 only if all of it held."""
 
+import signal
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from cli.output import one_line, one_line_errors, print_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cli.demo_story import Step
+    from cli.demo_stage import Stage, Step
 
 app = typer.Typer(add_completion=False)
 
@@ -47,22 +48,23 @@ def demo(*, as_json: Annotated[bool, typer.Option("--json", help="Print the outc
 
 
 def _tell_all(console: "Console") -> Iterator[Told]:
-    from cli.demo_instance import Instance, interrupted_by_sigterm  # noqa: PLC0415 - --help needs no httpx
-    from cli.demo_story import Story  # noqa: PLC0415
+    from cli.demo_instance import Instance  # noqa: PLC0415 - --help needs no httpx
+    from cli.demo_stage import Stage  # noqa: PLC0415
+    from cli.demo_story import STEPS  # noqa: PLC0415
     from shared.settings import Settings  # noqa: PLC0415
 
-    with interrupted_by_sigterm(), Instance(Settings.read().models_dir) as instance, closing(Story(instance)) as story:
-        for number, step in enumerate(story.steps, 1):
-            told = _tell(console, step, f"{number:>2}/{len(story.steps)}")
+    with _interrupted_by_sigterm(), Instance(Settings.read().models_dir) as instance, closing(Stage(instance)) as stage:
+        for number, step in enumerate(STEPS, 1):
+            told = _tell(console, step, stage, f"{number:>2}/{len(STEPS)}")
             yield told
             if not told.ok:
                 return
 
 
-def _tell(console: "Console", step: "Step", number: str) -> Told:
+def _tell(console: "Console", step: "Step", stage: "Stage", number: str) -> Told:
     from rich.markup import escape  # noqa: PLC0415
 
-    from cli.demo_instance import DemoError  # noqa: PLC0415
+    from cli.demo_ports import DemoError  # noqa: PLC0415
     from flex_client import FlexError  # noqa: PLC0415
 
     started = time.monotonic()
@@ -70,7 +72,7 @@ def _tell(console: "Console", step: "Step", number: str) -> Told:
     ok = True
     with console.status(f"{number} {step.title} …"):  # a spinner on a terminal, nothing elsewhere
         try:
-            lines.extend(step.run())
+            lines.extend(step.run(stage))
         except (DemoError, FlexError) as error:
             ok = False
             lines.append(one_line(str(error)))
@@ -80,3 +82,17 @@ def _tell(console: "Console", step: "Step", number: str) -> Told:
     for line in lines:
         console.print(f"        {escape(line)}", style="dim" if ok else "red", soft_wrap=True)
     return Told(step.title, ok, round(seconds, 3), tuple(lines))
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the demo as Ctrl-C does, so that its folder and processes go in this case too."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,10 +1,13 @@
-"""A throw-away instance for ``flex demo``: its own folder, ports, keys, store and servers, all gone afterwards."""
+"""A throw-away instance for ``flex demo``: its own folder, ports, keys, store and servers, all gone afterwards.
+
+Its parts are ``auth``, ``model`` and ``model-2``, a model server as on another host: with a var folder of its own, at
+the same store. Both model servers are one resource, so a token is good at either.
+"""
 
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -12,11 +15,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from random import SystemRandom
 from typing import Any, Self, cast
-from urllib.error import HTTPError
-from urllib.request import ProxyHandler, build_opener
 
+from cli.demo_ports import DemoError, free_ports, status_of
 from shared.embedded_store import EmbeddedStore
 from shared.processes import PARENT_VARIABLE
 from shared.settings import Settings
@@ -31,10 +32,6 @@ _POLL_S = 0.05
 _CHILD = "from shared.processes import die_with_parent; die_with_parent(); from cli.main import main; main()"
 
 
-class DemoError(Exception):
-    """Something of the story did not hold; the text is one sentence."""
-
-
 class Instance:
     """Everything the demo starts. A context manager: what is still there at its end is stopped and removed."""
 
@@ -42,9 +39,10 @@ class Instance:
         if not (models_dir / "grit").is_dir():
             raise DemoError(f"There is no attribute 'grit' in {models_dir.absolute()}; FLEX_MODELS_DIR says where.")
         self.folder = Path(tempfile.mkdtemp(prefix="flex-demo-"))
-        self._auth_port, self._model_port = _free_ports(2)
+        self._auth_port, *self._model_ports = free_ports(3)
         self.issuer = f"http://127.0.0.1:{self._auth_port}"
-        self.resource = f"http://127.0.0.1:{self._model_port}"
+        self.model_servers = tuple(f"http://127.0.0.1:{port}" for port in self._model_ports)
+        self.resource = self.model_servers[0]
         self.token_endpoint = f"{self.issuer}/oauth2/token"
         self._environ = self._own_environ(models_dir.absolute())
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -59,16 +57,16 @@ class Instance:
         """Run ``flex serve PART`` and wait until it is ready. Raises DemoError."""
         with (self.folder / f"{part}.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-c", _CHILD, "serve", part],
+                [sys.executable, "-c", _CHILD, "serve", part.partition("-")[0]],
                 cwd=self.folder,
-                env={**self._environ, PARENT_VARIABLE: str(os.getpid())},
+                env={**self._environ, **self._environ_of(part), PARENT_VARIABLE: str(os.getpid())},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches the demo alone, which then stops its parts in order
             )
         self._running[part] = process
-        url = (self.issuer if part == "auth" else self.resource) + "/health/ready"
+        url = self._address_of(part) + "/health/ready"
 
         def ready() -> bool:
             if process.poll() is not None:
@@ -121,6 +119,14 @@ class Instance:
             raise DemoError(f"'{command}' did not print JSON.") from None
         return answer
 
+    def event_at(self, name: str) -> float:
+        """When a command last said that something has happened (UTC seconds). Raises DemoError."""
+        with (self.folder / "var" / "operator-events.jsonl").open(encoding="utf-8") as lines:
+            times = [event["ts"] for event in map(json.loads, lines) if event["event"] == name]
+        if not times:
+            raise DemoError(f"No command has left the event '{name}'.")
+        return float(times[-1])
+
     def store_runs(self) -> bool:
         """Whether the embedded store's process lives."""
         return EmbeddedStore(self.folder / "var").is_running()
@@ -135,6 +141,17 @@ class Instance:
             yield
         finally:
             os.kill(pid, signal.SIGCONT)
+
+    @contextmanager
+    def frozen_server(self, part: str) -> Iterator[None]:
+        """Halt a server's process, as one that hangs."""
+        pid = self._server_pid(part)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
     def store_answers(self) -> bool:
         """Whether the embedded store answers within 0.2 s."""
@@ -156,6 +173,27 @@ class Instance:
                 """Attach to a store whose users were killed: the last one to leave stops it."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _server_pid(self, part: str) -> int:
+        """Find the server under its supervisor: it has said who it is."""
+        for line in reversed((self.folder / f"{part}.log").read_text("utf-8", "replace").splitlines()):
+            if '"server_started"' in line:
+                return int(json.loads(line)["pid"])
+        raise DemoError(f"'{part}' never said that it has started.")
+
+    def _address_of(self, part: str) -> str:
+        return {"auth": self.issuer, "model": self.model_servers[0], "model-2": self.model_servers[1]}[part]
+
+    def _environ_of(self, part: str) -> dict[str, str]:
+        if part != "model-2":
+            return {}
+        var = self.folder / "var"
+        return {
+            "FLEX_MODEL_PORT": str(self._model_ports[1]),
+            "FLEX_VAR_DIR": str(self.folder / "var-2"),
+            "FLEX_REDIS_URL": f"unix://{EmbeddedStore(var).socket_path}",
+            "FLEX_FEED_KEY_FILE": str(var / "feed.key"),
+        }
+
     def _last_line(self, part: str) -> str:
         lines = (self.folder / f"{part}.log").read_text("utf-8", "replace").strip().splitlines()
         return lines[-1][:300] if lines else "it said nothing."
@@ -164,7 +202,7 @@ class Instance:
         inherited = {name: text for name, text in os.environ.items() if not name.startswith("FLEX_")}
         own = {
             "AUTH_PORT": self._auth_port,
-            "MODEL_PORT": self._model_port,
+            "MODEL_PORT": self._model_ports[0],
             "ISSUER": self.issuer,
             "RESOURCE": self.resource,
             "VAR_DIR": self.folder / "var",
@@ -185,46 +223,3 @@ def wait_until(holds: Callable[[], bool], timeout_s: float) -> bool:
             return False
         time.sleep(_POLL_S)
     return True
-
-
-def status_of(url: str) -> int:
-    """Status of a GET on this machine; 0 where nobody answers."""
-    try:
-        with build_opener(ProxyHandler({})).open(url, timeout=2) as answer:
-            status: int = answer.status
-            return status
-    except HTTPError as refusal:
-        refusal.close()
-        return refusal.code
-    except OSError:
-        return 0
-
-
-@contextmanager
-def interrupted_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the demo as Ctrl-C does, so that its folder and processes go in this case too."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Choose ports that nobody listens on.
-
-    Below the range from which the kernel serves "any port": one of those could be taken by somebody's outgoing
-    connection before our server binds it.
-    """
-    free: list[int] = []
-    for port in SystemRandom().sample(range(20_000, 32_768), 200):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            free.append(port)
-        if len(free) == count:
-            return free
-    raise DemoError("No free ports were found between 20000 and 32767.")

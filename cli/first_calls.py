@@ -44,7 +44,14 @@ def first_calls(settings: Settings) -> list[tuple[str, str]]:
     )
     calls = [("Get an access token", token)]
     calls += _scoring_calls(settings, demo)
-    return [*calls, ("Change the signing key; nobody notices", "make rotate-keys")]
+    flex = Path(python).parent / "flex"
+    return [
+        *calls,
+        ("End that token: every model server answers 401 from now on", f'{flex} token revoke "$TOKEN"'),
+        ("See who used what (model servers report every 10 s)", f"{flex} usage"),
+        ("See every key and who can verify with it", "make keys-status"),
+        ("Change the signing key; nobody notices (waits until that is sure)", "make rotate-keys"),
+    ]
 
 
 def _scoring_calls(settings: Settings, demo: dict[str, str]) -> list[tuple[str, str]]:

@@ -1,11 +1,13 @@
-"""Write the documentation pages that come from code: settings and errors. Run by ``make docs``; a test compares."""
+"""Write the pages that come from code: settings, errors, events. Run by ``make docs``; a test compares."""
 
 import dataclasses
 from pathlib import Path
 
 from auth_server.settings import AuthSettings
 from model_server.settings import ModelSettings
+from shared import event_catalogue
 from shared.error_catalogue import CATALOGUE
+from shared.events import MAX_LINE_BYTES, Event
 from shared.settings import Settings
 
 CONFIGURATION_HEAD = """# Configuration
@@ -23,7 +25,17 @@ Generated from the error catalogue by `make docs`; do not edit.
 Every error is `application/json`. The token, revocation and introspection endpoints answer in the form of RFC 6749
 section 5.2 (`error`, `error_description`); everything else has `error` (one sentence) and the members of RFC 9457,
 where `type` is `urn:flex:error:<code>` and `instance` is the request id that the log knows. `errors` has one entry for
-each wrong field, with an RFC 6901 pointer.
+each wrong field, with an RFC 6901 pointer. 429 and 503 say in `Retry-After` when to come back; where a limit was hit,
+`type` is the quota problem type registered for it and `violated-policies` names the limit as `RateLimit-Policy` does.
+
+"""
+EVENTS_HEAD = f"""# Events
+
+Generated from the event catalogue by `make docs`; do not edit.
+
+Both servers write events on standard output, one JSON object of at most {MAX_LINE_BYTES} bytes a line: `ts` (UTC
+seconds), `server`, `event`, and short facts; never a token, a secret or input. What a `flex` command changes is written
+to `operator-events.jsonl` in the var folder. This is the whole vocabulary; an action stands where an operator has one.
 
 """
 DOCS = Path(__file__).parents[1] / "docs"
@@ -56,7 +68,15 @@ def errors() -> str:
     return ERRORS_HEAD + "\n".join(rows) + "\n"
 
 
-PAGES = {"configuration.md": configuration, "errors.md": errors}
+def events() -> str:
+    """Give docs/events.md: every event, what it means and what to do."""
+    rows = ["| event | what happened | action |", "|---|---|---|"]
+    kinds = ((event, event_catalogue.CATALOGUE[event]) for event in Event)
+    rows += [f"| `{event}` | {_cell(kind.meaning)} | {_cell(kind.action)} |" for event, kind in kinds]
+    return EVENTS_HEAD + "\n".join(rows) + "\n"
+
+
+PAGES = {"configuration.md": configuration, "errors.md": errors, "events.md": events}
 
 
 def main() -> None:

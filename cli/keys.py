@@ -73,7 +73,7 @@ def _full_kid(changes: RingChanges, text: str) -> str:
 
 @app.command(epilog="Example: flex keys status --json")
 def status(*, as_json: Json = False) -> None:
-    """Show every key's state, age, last expiry signed and the earliest safe next step, and what each verifier holds."""
+    """Show every key's state and the earliest safe next step, and what each verifier holds and since when."""
     with _ring_changes() as (changes, settings):
         ring, _ = changes.folder.read()
         with keys_store.open_reports(settings) as read_reports:

@@ -72,8 +72,9 @@ def _verifiers(status: RingStatus) -> Table | str:
     if not status.verifiers:
         return "Verifiers: none has reported."
     table = Table(title="Verifiers", title_justify="left")
-    for column in ("verifier", "seen", "revocations", "holds, and since when"):
-        table.add_column(column, no_wrap=column.startswith("holds"))
+    table.add_column("verifier", overflow="fold")
+    for column in ("seen", "feed", "holds, and since when"):
+        table.add_column(column, no_wrap=column != "seen")
     for each in status.verifiers:
         table.add_row(
             escape(one_line(each.id)),
@@ -88,7 +89,10 @@ def _verifiers(status: RingStatus) -> Table | str:
 def _holding(key: KeyStatus, verifier: VerifierStatus) -> str:
     proved_at = verifier.proved_at.get(key.kid)
     now = verifier.seen_at + verifier.age_s
-    since = "not proved" if proved_at is None else f"proved {_age(max(0, int(now - proved_at)))} ago"
+    if proved_at is not None:
+        since = f"proved {_age(max(0, int(now - proved_at)))} ago"
+    else:  # a key that signs no more signs no canary either, so a restarted verifier can only hold it
+        since = "held" if key.state in {"retiring", "removed"} else "not proved"
     return f"{key.kid[:SHORT_KID]} {key.state}, {since}"
 
 

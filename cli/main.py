@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import re
 import sys
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -25,14 +26,21 @@ class Noun:
 
 NOUNS = {
     "serve": Noun("cli.serve", "Start the store, the auth server, the model server, or all of them."),
-    "client": Noun("cli.clients", "OAuth clients: create, list, show, rotate-secret, disable, delete."),
+    "client": Noun("cli.clients", "OAuth clients: create, list, show, rotate-secret, disable, enable, delete."),
     "keys": Noun("cli.keys", "Signing keys: status, prepare, activate, retire, revoke, rotate."),
-    "token": Noun("cli.tokens", "Access tokens: issue one, see what one says, revoke some."),
-    "usage": Noun("cli.usage", "Who used what: calls, rows, refusals, times; scopes that nobody used.", is_group=False),
+    "token": Noun("cli.tokens", "Access tokens: issue, inspect, revoke."),
+    "usage": Noun("cli.usage", "Who used what: calls, rows, refusals, times; scopes nobody needed.", is_group=False),
     "predict": Noun("cli.predict", "Score one record with a running model server.", "predict_app", is_group=False),
     "explain": Noun("cli.predict", "Explain one record's score in plain words.", "explain_app", is_group=False),
     "demo": Noun("cli.demo", "Tell the whole story on a throw-away instance.", is_group=False),
 }
+
+
+def _unwrap(command: Any) -> None:
+    """Let the terminal wrap the paragraphs of a help text, not the source: it is narrower or wider than that."""
+    command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", command.help or "")
+    for each in getattr(command, "commands", {}).values():
+        _unwrap(each)
 
 
 class NounGroup(TyperGroup):
@@ -54,6 +62,7 @@ class NounGroup(TyperGroup):
         app = getattr(importlib.import_module(noun.module), noun.app)
         command = get_group(app) if noun.is_group else get_command(app)
         command.name = cmd_name
+        _unwrap(command)
         return command
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

@@ -34,7 +34,7 @@ def serve_auth(as_json: AsJson = False) -> None:
 
 @app.command("model")
 def serve_model(as_json: AsJson = False) -> None:
-    """Run the model server; it needs no store, only the issuer's keys."""
+    """Run the model server; without the issuer or the store it goes on from what it last knew."""
     _run(("model",), as_json=as_json)
 
 

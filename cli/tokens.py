@@ -78,10 +78,11 @@ def inspect(
     offline: Annotated[bool, typer.Option("--offline", help="Do not fetch the issuer's keys; verify nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Decode a token here, verify it with the keys of the configured issuer if they can be read, and see whether it is
-    revoked if this installation's store has the revocation feed.
+    """Show what a token says, whether it is verified, and whether it is revoked.
 
-    The token is sent nowhere. Exit code 1 if it is not a JWT, or was checked and found wanting.
+    It is verified with the keys of the configured issuer, if they can be read, and looked up in the revocation feed of
+    this installation's store, if it has one. The token is sent nowhere. Exit code 1 if it is not a JWT, or was checked
+    and found wanting.
     """
     with one_line_errors():
         settings = Settings.read()
@@ -108,7 +109,7 @@ def revoke(
     api_key: Annotated[str, typer.Option("--api-key", help="All tokens of an API key until now.")] = "",
     as_json: Json = False,
 ) -> None:
-    """End tokens early, at every verifier; prints where that stands in the revocation feed.
+    """End tokens early, at every verifier within milliseconds; prints where that stands in the revocation feed.
 
     New tokens are not touched: to keep a client from getting more, disable it.
     """

@@ -58,7 +58,7 @@ def usage(
             if not (cursor := page.next_cursor):
                 return views
 
-    _print(with_clients(work), by_day=by_day, as_json=as_json)
+    _print(with_clients(work), as_json=as_json)
 
 
 async def _unused(session: Session) -> list[UnusedScopes]:
@@ -66,21 +66,21 @@ async def _unused(session: Session) -> list[UnusedScopes]:
     return await unused_scopes(clients, UsageLedger(session.store), time.time())
 
 
-def _print(views: list[UsageView], *, by_day: bool, as_json: bool) -> None:
+def _print(views: list[UsageView], *, as_json: bool) -> None:
     if as_json:
         print_json({"items": views})
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 0))
-    names = ("client", "attribute", "day") if by_day else ("client", "attribute")
+    table = Table(box=box.SIMPLE_HEAD, padding=0, collapse_padding=True)
+    names = ("client", "attribute", "day") if any(each.day for each in views) else ("client", "attribute")
     for name in names:
-        table.add_column(name, no_wrap=True)
-    for name in ("calls", "rows", "explained", "limited", "denied", "failed", "ms"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, overflow="fold", no_wrap=name == "day")
+    for name in ("calls", "rows", "explained", "limited", "denied", "invalid", "failed", "mean ms"):
+        table.add_column(name, justify="right", no_wrap=name != "mean ms")
     for each in views:
-        counts = (each.calls, each.rows, each.explanations, each.limited, each.denied, each.failed)
+        counts = (each.calls, each.rows, each.explanations, each.limited, each.denied, each.invalid, each.failed)
         mean_ms = each.time_us / each.calls / 1000 if each.calls else 0.0
-        which = (escape(each.client_id), each.attribute, each.day or "")[: len(names)]
-        table.add_row(*which, *map(str, counts), f"{mean_ms:.2f}")
+        who = (escape(each.client_id), each.attribute, each.day or "")[: len(names)]
+        table.add_row(*who, *(f"{count:,}" for count in counts), f"{mean_ms:.2f}")
     Console().print(table if views else "Nobody called.")
 
 

@@ -80,7 +80,6 @@ class Event(StrEnum):
     SERVER_STARTED = "server_started"
     SERVER_STOPPING = "server_stopping"
     PROCESS_CRASHED = "process_crashed"
-    PROCESS_RESTARTED = "process_restarted"
     INSECURE_OPTION = "insecure_option"
     INTERNAL_ERROR = "internal_error"
 

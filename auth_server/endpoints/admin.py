@@ -66,13 +66,16 @@ NoteUse = Callable[[str, str], Awaitable[None]]
 class AdminRoute:
     """One method of one path (``/admin/v1/things/{id}``), the scope that it needs, and what answers.
 
-    The handler's answer is encoded as JSON; None is a 204.
+    The handler's answer is encoded as JSON; None is a 204. ``body``, the form of the body, and ``query``, the names of
+    the parameters, are for the description of the server: the handler reads both.
     """
 
     method: str
     path: str
     scope: str
     handler: Handler
+    body: type[msgspec.Struct] | None = None
+    query: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:

@@ -91,11 +91,11 @@ class AdminKeys:
         return (
             AdminRoute("GET", base, SCOPE, self.list_keys),
             AdminRoute("GET", "/admin/v1/verifiers", SCOPE, self.list_verifiers),
-            AdminRoute("POST", f"{base}/prepare", SCOPE, self.prepare),
-            AdminRoute("POST", f"{base}/rotate", SCOPE, self.rotate),
-            AdminRoute("POST", f"{base}/activate", SCOPE, self.activate),
-            AdminRoute("POST", f"{base}/retire", SCOPE, self.retire),
-            AdminRoute("POST", f"{base}/revoke", SCOPE, self.revoke),
+            AdminRoute("POST", f"{base}/prepare", SCOPE, self.prepare, body=_Prepare),
+            AdminRoute("POST", f"{base}/rotate", SCOPE, self.rotate, body=_Rotate),
+            AdminRoute("POST", f"{base}/activate", SCOPE, self.activate, body=_Activate),
+            AdminRoute("POST", f"{base}/retire", SCOPE, self.retire, body=_Retire),
+            AdminRoute("POST", f"{base}/revoke", SCOPE, self.revoke, body=_Revoke),
         )
 
     async def list_keys(self, request: AdminRequest) -> KeyList:
@@ -115,7 +115,10 @@ class AdminKeys:
         )
 
     async def list_verifiers(self, request: AdminRequest) -> VerifierList:
-        """Show the verifiers. Raises AppError store_unavailable where nobody knows them."""
+        """Show every verifier, what it holds and since when.
+
+        Raises AppError store_unavailable where nobody knows them.
+        """
         reports = await self.read_reports()
         if reports is None:
             raise AppError("store_unavailable", retry_after_s=1, reason="verifiers_unknown")
@@ -123,12 +126,18 @@ class AdminKeys:
         return VerifierList(items=verifiers, next=None, verifiers=verifiers)
 
     async def prepare(self, request: AdminRequest) -> ChangeReport:
-        """Publish one more standby key (``bits``: default as the active key)."""
+        """Publish one more standby key.
+
+        ``bits``: default as the active key.
+        """
         body, changes = _body(request, _Prepare), self._changes(request)
         return change_report(await asyncio.to_thread(lambda: _sized(changes, body.bits).prepare()))
 
     async def rotate(self, request: AdminRequest) -> ChangeReport:
-        """Rotate at once, or drop the active key (``emergency``). ``generation``: only if the ring still has it."""
+        """Rotate if every verifier holds the next key; with emergency: drop the active key now.
+
+        ``generation``: only if the ring still has it.
+        """
         body, changes = _body(request, _Rotate), self._changes(request)
         ring, _ = await asyncio.to_thread(changes.folder.read)
         if body.generation is not None and ring.generation != body.generation:
@@ -142,21 +151,21 @@ class AdminKeys:
         )
 
     async def activate(self, request: AdminRequest) -> ChangeReport:
-        """Let a standby key sign (``kid``: default the one published longest)."""
+        """Let a standby key sign, by default the one published longest."""
         body, changes, reports = _body(request, _Activate), self._changes(request), await self.read_reports()
         return change_report(
             await asyncio.to_thread(lambda: _sized(changes).activate(body.kid, reports=reports, force=body.force))
         )
 
     async def retire(self, request: AdminRequest) -> ChangeReport:
-        """Remove retired keys that no live token needs, or withdraw the standby key ``kid``."""
+        """Remove retired keys that no live token needs, or withdraw the standby key that is named."""
         body, changes = _body(request, _Retire), self._changes(request)
         return change_report(
             await asyncio.to_thread(lambda: _sized(changes).retire(body.kid) if body.kid else changes.sweep())
         )
 
     async def revoke(self, request: AdminRequest) -> ChangeReport:
-        """Drop the compromised key ``kid`` at once, in the ring and at every verifier."""
+        """Drop a compromised key at once, in the ring and at every verifier."""
         body, changes = _body(request, _Revoke), self._changes(request)
         return await self._dropped(lambda: _sized(changes).revoke(body.kid))
 

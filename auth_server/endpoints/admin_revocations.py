@@ -81,7 +81,10 @@ class AdminRevocations:
 
     def routes(self) -> tuple[AdminRoute, ...]:
         """What this adds to the admin API."""
-        return (AdminRoute("POST", PATH, REVOKE_ANY, self.revoke), AdminRoute("GET", PATH, REVOKE_ANY, self.list))
+        return (
+            AdminRoute("POST", PATH, REVOKE_ANY, self.revoke, body=RevocationRequest),
+            AdminRoute("GET", PATH, REVOKE_ANY, self.list, query=("kind", "limit", "cursor")),
+        )
 
     async def revoke(self, request: AdminRequest) -> Written:
         """Revoke a token, or all tokens of a client, subject, grant, API key or signing key."""

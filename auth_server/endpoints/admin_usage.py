@@ -17,7 +17,7 @@ SCOPE = "usage:read"
 UNUSED_DAYS = 90
 DEFAULT_DAYS = 30
 _PAGE = 200
-_PARAMETERS = frozenset({"client", "attribute", "from", "to", "by_day", "cursor", "limit"})
+_PARAMETERS = ("client", "attribute", "from", "to", "by_day", "limit", "cursor")
 
 
 class UsageView(msgspec.Struct, frozen=True):
@@ -67,17 +67,18 @@ class Usage:
     def routes(self) -> tuple[AdminRoute, ...]:
         """All of them."""
         return (
-            AdminRoute("GET", "/admin/v1/usage", SCOPE, self.totals),
-            AdminRoute("GET", "/admin/v1/usage/unused-scopes", SCOPE, self.unused),
+            AdminRoute("GET", "/admin/v1/usage", SCOPE, self.totals, query=_PARAMETERS),
+            AdminRoute("GET", "/admin/v1/usage/unused-scopes", SCOPE, self.unused, query=("cursor",)),
         )
 
     async def totals(self, request: AdminRequest) -> UsagePage:
-        """``GET /admin/v1/usage?client=&attribute=&from=&to=&by_day=true&cursor=&limit=``: days as 2027-01-15 (UTC).
+        """Show calls, rows, explanations, refusals and times by client and attribute, in all or by_day (true).
 
-        The last 30 days if none are named. ``limit`` counts clients. Raises AppError invalid_request.
+        ``from`` and ``to`` are days as 2027-01-15 (UTC); the last 30 days if none are named. ``limit`` counts clients.
+        Raises AppError invalid_request.
         """
         query = request.query
-        if not _PARAMETERS.issuperset(query):
+        if not set(_PARAMETERS).issuperset(query):
             raise AppError("invalid_request", f"Known parameters: {', '.join(sorted(_PARAMETERS))}.")
         last = query.get("to") or day_of(request.now)
         try:
@@ -98,7 +99,7 @@ class Usage:
         return UsagePage(items, page.next_cursor or None)
 
     async def unused(self, request: AdminRequest) -> dict[str, Any]:
-        """``GET /admin/v1/usage/unused-scopes?cursor=``: granted scopes that their client did not use in 90 days."""
+        """List the scopes that clients were granted and did not use in 90 days."""
         page = await self._clients.page(request.query.get("cursor", ""), _PAGE)
         unused = await unused_scopes(page.clients, self._ledger, request.now)
         return {"items": unused, "days": UNUSED_DAYS, "next": page.next_cursor or None}

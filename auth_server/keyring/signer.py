@@ -70,7 +70,7 @@ class Signer:
     ) -> None:
         self._folder = folder
         self._policy = policy
-        self._issuer = issuer
+        self.issuer = issuer
         self._clock = clock
         self._manifest = str(folder.manifest_path)
         self._mutex = threading.Lock()
@@ -164,7 +164,7 @@ class Signer:
             ring, private = self._held.ring, dict(self._private)
         now = int(self._clock())
         return ring.generation, {
-            key.kid: _signed(_header(key.kid), canary_claims(self._issuer, now), private[key.kid])
+            key.kid: _signed(_header(key.kid), canary_claims(self.issuer, now), private[key.kid])
             for key in ring.keys
             if key.state in _SIGNING_SOON and key.kid in private
         }
@@ -250,7 +250,7 @@ class Signer:
             header=_header(active.kid),
             private=private,
             bound_at=active.last_expiry_at,
-            verifying=parse_key_set(published.body, self._issuer),
+            verifying=parse_key_set(published.body, self.issuer),
             published=published,
         )
 

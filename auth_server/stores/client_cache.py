@@ -98,7 +98,7 @@ class ClientCache:
                 position = await self._start()
                 self._begin(await self._read_all())
                 if lost:
-                    emit(Event.STORE_RECOVERED, used_for="clients")
+                    emit(Event.STORE_RECOVERED, kind="clients")
                 pause_s, lost = _FIRST_PAUSE_S, False
                 await self._review_served()
                 while not _cancelled():
@@ -106,7 +106,7 @@ class ClientCache:
             except AppError as error:
                 if not lost:
                     self._stop_following()
-                    emit(Event.STORE_LOST, used_for="clients", reason=error.reason, n_held=len(self._held))
+                    emit(Event.STORE_LOST, kind="clients", reason=error.reason, n_held=len(self._held))
                 lost = True
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)

@@ -1,105 +1,25 @@
 """The OpenAPI 3.1 document: one concrete path for each attribute and endpoint, each with its own record schema."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from model_server.attribute import Attribute
+from model_server.endpoints.openapi_schemas import SCHEMAS, STRING, Json
 from shared.error_catalogue import CATALOGUE
 
-Json = dict[str, Any]
 API_VERSION = "1"
 """The version in every address; a change that breaks callers gets a new one."""
 
-_STRING: Json = {"type": "string"}
-_NUMBER: Json = {"type": "number"}
-_STRINGS: Json = {"type": "array", "items": _STRING}
-_COMMON: Json = {
-    "id": {"type": ["string", "null"]},
-    "attribute": _STRING,
-    "coverage": {"type": "number", "minimum": 0, "maximum": 1},
-    "missing": _STRINGS,
-    "warnings": _STRINGS,
-    "model": {"type": "object", "properties": {"version": _STRING, "sha256": _STRING}},
-    "not_for": _STRINGS,
+_HEADERS: Json = {
+    name: {"description": text, "schema": {"type": "string"}}
+    for name, text in (
+        ("RateLimit-Policy", "The limits of this caller: q calls or rows in w seconds."),
+        ("RateLimit", "What is left of each (r), and in how many seconds there is more (t)."),
+        ("Retry-After", "Seconds until a repetition makes sense."),
+    )
 }
-_SCORE: Json = {"score": _NUMBER, "raw": _NUMBER, "unit": _STRING}
-_SCHEMAS: Json = {
-    "Answer": {
-        "type": "object",
-        "properties": {
-            **_COMMON,
-            **_SCORE,
-            "interval80": {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2},
-            "percentile": {"type": "integer", "minimum": 1, "maximum": 99},
-            "band": {"enum": ["low", "typical", "high"]},
-        },
-        "required": [*_COMMON, *_SCORE, "interval80", "percentile", "band"],
-    },
-    "Insufficient": {
-        "type": "object",
-        "description": "Less than half of what the model rests on is known: no score.",
-        "properties": {**_COMMON, "status": {"const": "insufficient_data"}},
-        "required": [*_COMMON, "status"],
-    },
-    "Explanation": {
-        "type": "object",
-        "properties": {
-            **_COMMON,
-            **_SCORE,
-            "points_of": {"enum": ["raw", "log_odds"]},
-            "base_value": _NUMBER,
-            "contributions": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {
-                        "feature": _STRING,
-                        "label": _STRING,
-                        "value": {"type": ["number", "null"]},
-                        "points": _NUMBER,
-                    },
-                },
-            },
-            "reasons": _STRINGS,
-            "would_narrow_most": {"type": ["object", "null"]},
-        },
-    },
-    "Unexplained": {
-        "type": "object",
-        "description": "Less than half of what the model rests on is known: no score to explain.",
-        "properties": {**_COMMON, "status": {"const": "insufficient_data"}, "would_narrow_most": {"type": "object"}},
-        "required": [*_COMMON, "status", "would_narrow_most"],
-    },
-    "Attribute": {
-        "type": "object",
-        "properties": {
-            **dict.fromkeys(("id", "title", "version"), _STRING),
-            "card": {"type": "string", "contentMediaType": "text/markdown"},
-            "schema": {"type": "object", "description": "JSON Schema (draft 2020-12) of a record."},
-            "example": {"type": "object", "description": "A ready-to-send body."},
-        },
-        "required": ["id", "title", "version", "card", "schema", "example"],
-    },
-    "Problem": {
-        "type": "object",
-        "description": "RFC 9457 members and the inference protocol's `error`; `instance` is the request id.",
-        "properties": {
-            **dict.fromkeys(("error", "type", "title", "detail", "instance"), _STRING),
-            "status": {"type": "integer"},
-            "errors": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": dict.fromkeys(("pointer", "code", "message", "feature"), _STRING),
-                    "required": ["pointer", "code", "message"],
-                },
-            },
-            "violated-policies": _STRINGS | {"description": "Only in 429 and 503: which limits were hit."},
-        },
-        "required": ["error", "type", "title", "status", "detail", "instance"],
-    },
-}
-_PROTECTED = ("unauthenticated", "insufficient_scope", "not_found", "keys_unavailable")
+
+_PROTECTED = ("unauthenticated", "insufficient_scope", "not_found")
+_UNAVAILABLE = ("keys_unavailable", "revocations_stale", "overloaded")
 _SENT = (
     "malformed_json",
     "request_timeout",
@@ -131,8 +51,9 @@ def document(resource: str, issuer: str, attributes: Mapping[str, Attribute]) ->
         "security": [{"oauth2": []}],
         "paths": paths,
         "components": {
-            "schemas": _SCHEMAS | {_record_name(each.id): _record(each) for each in attributes.values()},
-            "responses": {code: _problem_response(code) for code in (*_PROTECTED, *_SENT)},
+            "schemas": SCHEMAS | {_record_name(each.id): _record(each) for each in attributes.values()},
+            "responses": {code: _problem_response(code) for code in (*_PROTECTED, *_SENT)} | _unavailable(),
+            "headers": _HEADERS,
             "securitySchemes": {"oauth2": _security(issuer, attributes)},
         },
     }
@@ -204,7 +125,7 @@ def _profile(attributes: Mapping[str, Attribute]) -> Json:
 
 
 def _list_schema() -> Json:
-    properties = {"id": _STRING, "title": _STRING, "version": _STRING, "endpoints": {"type": "object"}}
+    properties = {"id": STRING, "title": STRING, "version": STRING, "endpoints": {"type": "object"}}
     listed = {"type": "array", "items": {"type": "object", "properties": properties}}
     return {"type": "object", "properties": {"attributes": listed}}
 
@@ -213,7 +134,7 @@ def _open_paths() -> Json:
     summaries = {
         "/.well-known/oauth-protected-resource": "How to get a token for this resource (RFC 9728)",
         "/health/live": "The process answers",
-        "/health/ready": "Keys and models are loaded",
+        "/health/ready": "Models are loaded, keys and revocations are known",
         "/metrics": "Prometheus metrics (loopback and configured networks)",
         "/openapi.json": "This document",
         "/docs": "This document for people",
@@ -225,8 +146,7 @@ def _open_paths() -> Json:
 
 
 def _get(summary: str, description: str, schema: Json) -> Json:
-    responses = {"200": _json_response(description, schema), **_problems(_PROTECTED)}
-    return {"get": {"summary": summary, "responses": responses}}
+    return {"get": {"summary": summary, "responses": _responses(_json_response(description, schema), _PROTECTED)}}
 
 
 def _post(summary: str, scopes: list[str], body: Json, answer: Json, example: Json | None) -> Json:
@@ -236,10 +156,10 @@ def _post(summary: str, scopes: list[str], body: Json, answer: Json, example: Js
             "summary": summary,
             "security": [{"oauth2": scopes}],
             "requestBody": {"required": True, "content": {"application/json": content}},
-            "responses": {
-                "200": _json_response("The answer", answer),
-                **_problems((*_PROTECTED, *_SENT)),
-            },
+            "responses": _responses(
+                _json_response("The answer", answer) | _headers("RateLimit-Policy", "RateLimit"),
+                (*_PROTECTED, *_SENT),
+            ),
         }
     }
 
@@ -248,12 +168,23 @@ def _json_response(description: str, schema: Json) -> Json:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
-def _problems(codes: Iterable[str]) -> Json:
-    return {str(CATALOGUE[code].status): {"$ref": f"#/components/responses/{code}"} for code in codes}
+def _responses(answer: Json, codes: Iterable[str]) -> Json:
+    problems = {str(CATALOGUE[code].status): {"$ref": f"#/components/responses/{code}"} for code in codes}
+    return {"200": answer, **problems, "503": {"$ref": "#/components/responses/unavailable"}}
 
 
 def _problem_response(code: str) -> Json:
-    return _json_response(CATALOGUE[code].title, _ref("Problem"))
+    limited = ("RateLimit-Policy", "RateLimit", "Retry-After") if code == "too_many_requests" else ()
+    return _json_response(CATALOGUE[code].title, _ref("Problem")) | _headers(*limited)
+
+
+def _unavailable() -> Json:
+    described = "; ".join(CATALOGUE[code].title for code in _UNAVAILABLE)
+    return {"unavailable": _json_response(described, _ref("Problem")) | _headers("Retry-After")}
+
+
+def _headers(*names: str) -> Json:
+    return {"headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names}} if names else {}
 
 
 def _ref(name: str) -> Json:

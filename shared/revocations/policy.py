@@ -1,7 +1,7 @@
 """What the age of our knowledge about revocations allows; a pure decision.
 
-Up to 5 s is normal, above that degraded (metric, audit; readiness stays), above the limit the call is refused with
-AppError store_unavailable: 503 and Retry-After. Never 401: clients would storm the token endpoint for tokens that are
+Up to 5 s is normal, above that degraded (metric, audit; readiness stays), above the limit the call is refused with 503
+and Retry-After. Never 401: clients would storm the token endpoint for tokens that are
 no better.
 """
 

@@ -90,9 +90,26 @@ async def test_every_described_address_answers(server):
     described = (await server.http.get("/openapi.json")).json()
     assert described["openapi"].startswith("3.1")
     for path, operations in described["paths"].items():
-        for method in operations:
-            expected = {401} if path.startswith("/admin/") else {200, 400}
+        for method, operation in operations.items():
+            expected = {401} if {"bearer"} in map(set, operation["security"]) else {200, 400}
+            expected = {404} if "{list_id}" in path else expected
             assert (await server.http.request(method, path)).status_code in expected
+
+
+async def test_the_description_says_what_the_admin_api_takes(server):
+    """Bodies and parameters, as its handlers read them; summaries are written for callers."""
+    paths = (await server.http.get("/openapi.json")).json()["paths"]
+    body = paths["/admin/v1/keys/activate"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert set(body["properties"]) == {"kid", "force"}
+    revocation = paths["/admin/v1/revocations"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert revocation["required"] == ["kind", "value"]
+    assert "signing_key" in revocation["properties"]["kind"]["enum"]
+    parameters = [each["name"] for each in paths["/admin/v1/usage"]["get"]["parameters"]]
+    assert parameters[:2] == ["client", "attribute"]
+    for path, operations in paths.items():
+        for operation in operations.values():
+            assert not {"``", "Raises"} & set(operation["summary"].split()), path
+            assert "``" not in operation["summary"], path
 
 
 async def test_the_page_for_people_loads_nothing_from_elsewhere(server):
@@ -101,6 +118,17 @@ async def test_the_page_for_people_loads_nothing_from_elsewhere(server):
     assert "<script" not in page.text
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert page.text.count("http") == page.text.count(server.settings.issuer)
+
+
+async def test_the_page_for_people_has_every_described_address(server):
+    """With the parameters and the scope that each takes."""
+    page = (await server.http.get("/docs")).text
+    paths = (await server.http.get("/openapi.json")).json()["paths"]
+    for path, operations in paths.items():
+        for method in operations:
+            assert f"<code>{method.upper()} {path}</code>" in page
+    for said in ("<code>authorization_details</code>", "scope <code>keys:manage</code>", "<code>by_day</code>"):
+        assert said in page
 
 
 async def test_health_says_live_and_ready(server):

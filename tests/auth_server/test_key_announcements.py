@@ -138,6 +138,19 @@ async def test_lost_or_forged_canaries_are_written_again(site, harm):
     assert len((await site.canaries()).canaries) == 2
 
 
+async def test_canaries_of_an_issuer_that_has_moved_are_written_again(site):
+    """Same keys, same generation, another FLEX_ISSUER: the old canaries would prove nothing for five minutes."""
+    await site.announcer().announce()
+    moved = "https://elsewhere.example"
+    site.signer = Signer.open(site.folder, site.policy, issuer=moved, clock=site.clock)
+    site.clock.advance(5)
+    await site.announcer().announce()
+    held = await site.canaries()
+    assert held.written_at == site.clock.now
+    for raw in held.canaries.values():
+        verify_access_token(raw, site.signer, issuer=moved, audience=CANARY_AUDIENCE, now=site.clock.now)
+
+
 async def test_key_that_was_dropped_while_nobody_could_tell_is_pushed(site, event_log):
     """A crash between the ring's commit and the push loses nothing; nothing else is revoked."""
     announcer = site.announcer()
