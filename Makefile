@@ -90,7 +90,7 @@ bench: $(VENV)/.dev ## our servers beside the floor of this machine, as ratios o
 	@exec $(VENV)/bin/python -m bench
 
 .PHONY: docs
-docs: $(VENV)/.runtime ## write the pages that are made from code: docs/configuration.md and docs/errors.md
+docs: $(VENV)/.runtime ## write what is made from code: docs/configuration.md, docs/errors.md, a table in docs/operations.md
 	@exec $(VENV)/bin/python -m cli.generate_docs
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header

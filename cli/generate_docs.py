@@ -1,9 +1,13 @@
-"""Write the documentation pages that come from code: settings and errors. Run by ``make docs``; a test compares."""
+"""Write the documentation that comes from code: the pages of settings and errors, and a table of docs/operations.md.
+
+Run by ``make docs``; a test compares.
+"""
 
 import dataclasses
 from pathlib import Path
 
 from auth_server.settings import AuthSettings
+from cli import fault_table
 from model_server.settings import ModelSettings
 from shared.error_catalogue import CATALOGUE
 from shared.settings import Settings
@@ -26,6 +30,7 @@ where `type` is `urn:flex:error:<code>` and `instance` is the request id that th
 each wrong field, with an RFC 6901 pointer.
 
 """
+TABLE_START, TABLE_END = "<!-- written by `make docs` -->\n", "<!-- until here -->\n"
 DOCS = Path(__file__).parents[1] / "docs"
 
 
@@ -56,7 +61,15 @@ def errors() -> str:
     return ERRORS_HEAD + "\n".join(rows) + "\n"
 
 
-PAGES = {"configuration.md": configuration, "errors.md": errors}
+def operations() -> str:
+    """Give docs/operations.md as it is, with its table written again."""
+    page = (DOCS / "operations.md").read_text(encoding="utf-8")
+    before, _, rest = page.partition(TABLE_START)
+    _, _, after = rest.partition(TABLE_END)
+    return f"{before}{TABLE_START}\n{fault_table.markdown()}\n{TABLE_END}{after}"
+
+
+PAGES = {"configuration.md": configuration, "errors.md": errors, "operations.md": operations}
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 A request only ever reads what is held: ``get`` costs a dictionary look-up and a glance at the clock. The task refreshes
 at 80 % of the set's soft age, backs off when the issuer is away and goes on with the last good set until its hard age.
+
+A long file, because all of it changes the same ring; what can be decided without I/O is in :mod:`.vanished`.
 """
 
 import asyncio

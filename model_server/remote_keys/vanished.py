@@ -1,8 +1,8 @@
 """Keys that the issuer's set no longer has, kept for as long as a token of theirs may live.
 
 A set that lacks a key may be an old one (a cache, a backup put back), and what the key has signed is good. A key that
-was dropped on purpose is in the revocation feed, so one is kept only where that feed is followed, and verifies only while
-it is fresh. At most 16, and the first to vanish is the first to go.
+was dropped on purpose is in the revocation feed: so one is kept only where that feed is followed, and verifies only
+while it is fresh. At most 16, and the first to vanish is the first to go.
 """
 
 from collections.abc import Callable, Iterable, Mapping
