@@ -61,6 +61,7 @@ FORGOTTEN_KEY = AtModel(Cell.REFUSED, Cell.REFUSED, Cell.YES)
 ALL = AtAuth(Cell.YES, Cell.YES, Cell.YES, Cell.YES)
 FROM_MEMORY = AtAuth(Cell.YES, Cell.LATER, Cell.YES, Cell.DEGRADED)
 FROM_MEMORY_BLIND = AtAuth(Cell.YES, Cell.LATER, Cell.LATER, Cell.DEGRADED)
+UNSIGNING = AtAuth(Cell.LATER, Cell.YES, Cell.YES, Cell.NO)
 NOTHING = AtAuth(Cell.LATER, Cell.LATER, Cell.LATER, Cell.NO)
 DEAD = AtAuth(Cell.GONE, Cell.GONE, Cell.GONE, Cell.GONE)
 
@@ -92,6 +93,16 @@ TABLE = (
         "until the auth server is back",
         ("damaged", "missing"),
     ),
+    State(
+        "key_ring_damaged",
+        "key ring on the auth server's disk: damaged or missing",
+        SERVED,
+        UNSIGNING,
+        "until it is put back",
+        ("damaged", "missing"),
+    ),
+    State("keys_folder_full", "auth server's disk: full or read-only", SERVED, ALL, "a minute"),
+    State("keys_folder_full_longer", "auth server's disk, for longer", SERVED, UNSIGNING, "until there is room"),
     State(
         "feed_key_at_model",
         "feed key at the model server's restart: missing, another, open to others",

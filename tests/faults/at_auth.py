@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 from pathlib import Path
 
+from auth_server.keyring.folder import KeysFolder
 from auth_server.settings import AuthSettings
 from cli.fault_table import AtAuth, Cell
 from shared.embedded_store import EmbeddedStore
@@ -22,8 +24,8 @@ STATUSES = {200: Cell.YES, 503: Cell.LATER}
 class AuthWorld:
     """One auth server, a client that it knows, and an operator with a token."""
 
-    def __init__(self, folder: Path, store: EmbeddedStore, clock: Clock) -> None:
-        self.store, self.clock, self.monotonic = store, clock, Clock(1000.0)
+    def __init__(self, folder: Path, store: EmbeddedStore, clock: Clock, patch) -> None:
+        self.store, self.clock, self.monotonic, self.patch = store, clock, Clock(1000.0), patch
         self.settings = AuthSettings(
             var_dir=folder / "var",
             keys_dir=folder / "keys",
@@ -151,6 +153,40 @@ async def feed_key_at_auth(world: AuthWorld, variant: str, _: EventLog) -> None:
     else:
         file.write_bytes(os.urandom(32))
     await world.serve()
+
+
+async def key_ring_damaged(world: AuthWorld, variant: str, event_log: EventLog) -> None:
+    manifest = KeysFolder(world.settings.keys_dir).manifest_path
+    if variant == "missing":
+        manifest.unlink()
+    else:
+        manifest.write_bytes(manifest.read_bytes()[:-40])
+    await _until_told(event_log)
+
+
+async def keys_folder_full(world: AuthWorld, *_: object) -> None:
+    _fill(world)
+    world.pass_time(50)
+    await world.settle()
+
+
+async def keys_folder_full_longer(world: AuthWorld, _: str, event_log: EventLog) -> None:
+    _fill(world)
+    world.pass_time(3600)
+    await _until_told(event_log)
+
+
+def _fill(world: AuthWorld) -> None:
+    def no_space(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    world.patch.setattr(os, "fsync", no_space)
+
+
+async def _until_told(event_log: EventLog) -> None:
+    async with asyncio.timeout(10):
+        while not event_log.named(Event.KEY_RING_PROBLEM):
+            await asyncio.sleep(0.01)
 
 
 async def store_emptied(world: AuthWorld, variant: str, _: EventLog) -> None:

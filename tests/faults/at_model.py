@@ -13,6 +13,7 @@ import httpx
 
 from cli.fault_table import AtModel, Cell
 from model_server.app import build_app, remote_keys
+from model_server.remote_keys import fetch
 from model_server.revocations import Revocations
 from model_server.settings import ModelSettings
 from shared.embedded_store import EmbeddedStore
@@ -67,6 +68,11 @@ class ModelWorld:
         await self.running.enter_async_context(lifespan(app))
         transport = httpx.ASGITransport(app, client=("127.0.0.1", 5))
         self.http = await self.running.enter_async_context(httpx.AsyncClient(transport=transport, base_url=AUDIENCE))
+
+    async def serve_unknowing(self) -> None:
+        """Start it where it will know nothing, so that it need not wait long."""
+        self.patch.setattr("model_server.app.FIRST_WAIT_S", 0.2)
+        await self.serve()
 
     async def stop(self) -> None:
         await self.running.aclose()
@@ -193,7 +199,7 @@ async def both_dead_restart_unknowing(world: ModelWorld, variant: str) -> None:
     else:  # one byte of its age, or the whole of another installation's
         forged = secrets.token_bytes(len(content))
         file.write_bytes(forged if variant == "forged" else content[:5] + b"\xff" + content[6:])
-    await world.serve()
+    await world.serve_unknowing()
 
 
 async def both_dead_restart_keyless(world: ModelWorld, variant: str) -> None:
@@ -206,6 +212,9 @@ async def both_dead_restart_keyless(world: ModelWorld, variant: str) -> None:
     await world.serve()
 
 
+key_ring_damaged = keys_folder_full = keys_folder_full_longer = all_well  # a model server has no part in these
+
+
 async def feed_key_at_model(world: ModelWorld, variant: str) -> None:
     await world.stop()
     file = world.settings.feed_key_file
@@ -215,7 +224,7 @@ async def feed_key_at_model(world: ModelWorld, variant: str) -> None:
         file.unlink()
     else:
         file.write_bytes(os.urandom(32))
-    await world.serve()
+    await world.serve_unknowing()
 
 
 async def feed_key_at_auth(world: ModelWorld, _: str) -> None:
@@ -225,6 +234,7 @@ async def feed_key_at_auth(world: ModelWorld, _: str) -> None:
 
 
 async def key_set_away(world: ModelWorld, variant: str) -> None:
+    world.patch.setattr(fetch, "TIMEOUT_S", 0.2)
     if variant == "unresolved":
         world.patch.setattr(socket, "getaddrinfo", _resolve_nothing)
         world.site.close_connections()
@@ -274,6 +284,9 @@ async def store_emptied(world: ModelWorld, variant: str) -> None:
     old = {name: await world.writer.dump(name) for name in await world.writer.keys()}
     await world.feed.revoke(token_revoked("0" * 32, world.clock.now + 60))
     await world.pass_time(120)
+    await asyncio.sleep(
+        0.002
+    )  # the store's ids count its milliseconds: the next heartbeat must not get the id of the last
     await world.writer.flushall()
     for name, content in old.items() if variant == "old" else ():
         await world.writer.restore(name, 0, content)

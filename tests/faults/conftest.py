@@ -8,7 +8,6 @@ from auth_server.keyring.folder import KeysFolder
 from auth_server.keyring.policy import ring_policy
 from auth_server.settings import AuthSettings
 from model_server.attribute import open_all
-from model_server.remote_keys import fetch
 from shared import verifiers
 from shared.embedded_store import EmbeddedStore
 from shared.store import connect
@@ -46,15 +45,13 @@ def auth_world(tmp_path, keys_template, own_store, clock, monkeypatch):
     monkeypatch.setitem(connect.__kwdefaults__, "timeout_s", 0.7)
     shutil.copytree(keys_template, tmp_path / "keys")
     (tmp_path / "keys").chmod(0o700)
-    return AuthWorld(tmp_path, own_store, clock)
+    return AuthWorld(tmp_path, own_store, clock, monkeypatch)
 
 
 @pytest.fixture
 async def model_world(tmp_path, attributes, own_store, clock, rsa_key, other_rsa_key, monkeypatch):
     """A model server to be started, its issuer, its store, and whoever writes the feed."""
-    monkeypatch.setattr(fetch, "TIMEOUT_S", 0.2)
     monkeypatch.setattr(verifiers, "REPORT_EVERY_S", 0.05)
-    monkeypatch.setattr("model_server.app.FIRST_WAIT_S", 0.4)
     async with running_site() as issuer_site:
         world = ModelWorld(tmp_path, attributes, own_store, issuer_site, clock, (rsa_key, other_rsa_key), monkeypatch)
         yield world
