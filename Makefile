@@ -94,7 +94,7 @@ soak: $(VENV)/.dev ## the installation under faults and floods, 15 minutes, into
 	@exec $(VENV)/bin/python -m bench.soak $(if $(filter 1,$(QUICK)),--quick) $(ARGS)
 
 .PHONY: docs
-docs: $(VENV)/.runtime ## write the pages made from code: docs/configuration.md, docs/errors.md, docs/events.md
+docs: $(VENV)/.runtime ## write what is made from code: docs/configuration.md, errors.md, events.md, a table in operations.md
 	@exec $(VENV)/bin/python -m cli.generate_docs
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header

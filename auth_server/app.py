@@ -109,8 +109,12 @@ class AuthServer:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: AuthSettings, *, clock: Clock = time.time) -> AsyncIterator[ASGIApp]:
+async def running(
+    settings: AuthSettings, *, clock: Clock = time.time, monotonic: Clock = time.monotonic
+) -> AsyncIterator[ASGIApp]:
     """Build everything and keep it going for the body of an ``async with``; gives the ASGI application.
+
+    ``clock`` gives UTC seconds, ``monotonic`` seconds that measure for how long the store is away.
 
     A store that is away does not stop the start: tokens are refused (503) until it is there. Raises AppError
     keys_unavailable if there is no key ring to be trusted, conflict or StoreRefusedError if the store must not be
@@ -133,7 +137,7 @@ async def running(settings: AuthSettings, *, clock: Clock = time.time) -> AsyncI
             settings=settings,
             clock=clock,
             store=store,
-            cache=ClientCache(clients, feed, hold_s=hold_s, clock=time.monotonic, end_tokens=end_tokens),
+            cache=ClientCache(clients, feed, hold_s=hold_s, clock=monotonic, end_tokens=end_tokens),
             pepper=pepper,
             signer=signer,
             signing=SigningQueue(signer),

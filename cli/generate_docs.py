@@ -1,9 +1,13 @@
-"""Write the pages that come from code: settings, errors, events. Run by ``make docs``; a test compares."""
+"""Write the documentation that comes from code: settings, errors, events, and a table of docs/operations.md.
+
+Run by ``make docs``; a test compares.
+"""
 
 import dataclasses
 from pathlib import Path
 
 from auth_server.settings import AuthSettings
+from cli import fault_table
 from model_server.settings import ModelSettings
 from shared import event_catalogue
 from shared.error_catalogue import CATALOGUE
@@ -38,6 +42,7 @@ seconds), `server`, `event`, and short facts; never a token, a secret or input. 
 to `operator-events.jsonl` in the var folder. This is the whole vocabulary; an action stands where an operator has one.
 
 """
+TABLE_START, TABLE_END = "<!-- written by `make docs` -->\n", "<!-- until here -->\n"
 DOCS = Path(__file__).parents[1] / "docs"
 
 
@@ -76,7 +81,15 @@ def events() -> str:
     return EVENTS_HEAD + "\n".join(rows) + "\n"
 
 
-PAGES = {"configuration.md": configuration, "errors.md": errors, "events.md": events}
+def operations() -> str:
+    """Give docs/operations.md as it is, with its table written again."""
+    page = (DOCS / "operations.md").read_text(encoding="utf-8")
+    before, _, rest = page.partition(TABLE_START)
+    _, _, after = rest.partition(TABLE_END)
+    return f"{before}{TABLE_START}\n{fault_table.markdown()}\n{TABLE_END}{after}"
+
+
+PAGES = {"configuration.md": configuration, "errors.md": errors, "events.md": events, "operations.md": operations}
 
 
 def main() -> None:

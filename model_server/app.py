@@ -21,7 +21,7 @@ from model_server.endpoints.profile import profile
 from model_server.endpoints.resource import Resource, nothing_here
 from model_server.endpoints.work_pool import WorkPool
 from model_server.key_proofs import KeyProofs, verifier_id
-from model_server.remote_keys import RemoteKeys
+from model_server.remote_keys import KeyFeed, RemoteKeys
 from model_server.revocations import Revocations, seconds
 from model_server.settings import ModelSettings
 from model_server.store_link import StoreLink
@@ -46,15 +46,10 @@ def create_app() -> ASGIApp:
     events.configure(server="model")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     settings = ModelSettings.read()
-    keys = RemoteKeys(
-        settings.issuer,
-        file=settings.key_set_file,
-        soft_max_age_s=settings.jwks_max_age_s,
-        max_stale_s=settings.jwks_max_stale_s,
-        clock=time.time,
-    )
+    revocations = _revocations(settings)
+    keys = remote_keys(settings, revocations, clock=time.time)
     keys.load_last_good()
-    return build_app(settings, load_attributes(settings), keys, clock=time.time, revocations=_revocations(settings))
+    return build_app(settings, load_attributes(settings), keys, clock=time.time, revocations=revocations)
 
 
 def _revocations(settings: ModelSettings) -> Revocations | None:
@@ -63,6 +58,19 @@ def _revocations(settings: ModelSettings) -> Revocations | None:
         events.emit(Event.INSECURE_OPTION, option="FLEX_REQUIRE_FRESH_REVOCATIONS_S=0")
         return None
     return Revocations(limit_s=limit_s, snapshot=settings.revocations_file, clock=time.time)
+
+
+def remote_keys(settings: ModelSettings, revocations: Revocations | None, *, clock: Callable[[], float]) -> RemoteKeys:
+    """Give the keys of the issuer, not followed yet; ``clock`` gives UTC seconds."""
+    feed = KeyFeed(lambda: revocations.certain, revocations.is_key_revoked) if revocations is not None else None
+    return RemoteKeys(
+        settings.issuer,
+        file=settings.key_set_file,
+        soft_max_age_s=settings.jwks_max_age_s,
+        max_stale_s=settings.jwks_max_stale_s,
+        clock=clock,
+        feed=feed,
+    )
 
 
 def load_attributes(settings: ModelSettings) -> Attributes:

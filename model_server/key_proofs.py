@@ -105,7 +105,7 @@ class KeyProofs:
             await verifiers.forget(client, *verifiers.long_silent(await verifiers.read_reports(client, key), now))
 
     def _prove(self, canaries: Canaries | None, now: float) -> None:
-        held, revoked = self._held(), self._revocations.revoked.signing_keys
+        held, revoked = self._keys.held, self._revocations.revoked.signing_keys
         kept = self._proofs.items()
         self._proofs = {kid: proof for kid, proof in kept if held.get(kid) is proof[0] and kid not in revoked}
         if canaries is None:
@@ -124,15 +124,12 @@ class KeyProofs:
                 self._proofs[kid] = (proved.key, now)
                 events.emit(Event.KEY_PROVED, kid=kid, generation=canaries.generation)
 
-    def _held(self) -> dict[str, VerificationKey]:
-        return self._keys.ring.by_kid if self._keys.ring is not None and self._keys.usable else {}
-
     def _report(self, now: float) -> VerifierReport:
         return VerifierReport(
             id=self._name,
             started_at=self._started_at,
             seen_at=now,
-            kids=tuple(self._held()),
+            kids=tuple(self._keys.held),
             proofs={kid: proved_at for kid, (_, proved_at) in self._proofs.items()},
             feed_state=self._revocations.state,
             staleness_s=seconds(self._revocations.staleness_s),

@@ -83,6 +83,15 @@ class Revocations:
         """What the age of our knowledge allows."""
         return freshness(self.staleness_s, ScopeKind.MODEL, self._limit_s)
 
+    @property
+    def certain(self) -> bool:
+        """Whether what is known is fresh enough for what must not rest on old knowledge (a minute)."""
+        return freshness(self.staleness_s, ScopeKind.MANAGEMENT, self._limit_s) is not Freshness.REFUSE
+
+    def is_key_revoked(self, kid: str) -> bool:
+        """Whether a signing key is revoked, as far as is known."""
+        return kid in self.revoked.signing_keys
+
     async def wait_until_known(self, at_most_s: float) -> None:
         """Wait until the feed is followed, or the store does not answer and a snapshot is loaded, or time is up.
 

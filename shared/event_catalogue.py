@@ -80,6 +80,10 @@ CATALOGUE: dict[Event, EventKind] = {
         "Is it the issuer at all? See `reason`.",
     ),
     Event.KEY_SET_UNREACHABLE: EventKind("The issuer's keys could not be fetched; the last good ones stay."),
+    Event.KEY_VANISHED: EventKind(
+        "A key is no longer in the issuer's set; it is kept while its tokens may live, if the feed vouches for it.",
+        "None right after a removal; else the set served is an old one: look at caches before the auth server.",
+    ),
     Event.KEY_SET_STALE: EventKind(
         "The last good key set is older than `FLEX_JWKS_MAX_STALE_S`: tokens get 503.", "Bring the auth server back."
     ),

@@ -59,6 +59,7 @@ class Event(StrEnum):
     KEY_SET_REFUSED = "key_set_refused"
     KEY_SET_UNREACHABLE = "key_set_unreachable"
     KEY_SET_STALE = "key_set_stale"
+    KEY_VANISHED = "key_vanished"
     KEY_PROVED = "key_proved"
     REVOCATION_STATE_CHANGED = "revocation_state_changed"
     REVOCATION_FRESHNESS_CHANGED = "revocation_freshness_changed"

@@ -70,6 +70,16 @@ def verification_key(public_key: RSAPublicKey, *, kid: str, issuer: str) -> Veri
     return VerificationKey(issuer, kid, numbers.n, numbers.e, public_key)
 
 
+def as_jwk(key: VerificationKey) -> dict[str, str]:
+    """Write a key as a JWK (RFC 7517 section 4, RFC 7518 section 6.3.1) that :func:`parse_key_set` reads."""
+    numbers = {"n": key.modulus, "e": key.exponent}
+    encoded = {
+        name: base64url.encode(number.to_bytes((number.bit_length() + 7) // 8, "big")).decode()
+        for name, number in numbers.items()
+    }
+    return {"kty": "RSA", "use": "sig", "alg": "RS256", "kid": key.kid, **encoded}
+
+
 def parse_key_set(body: bytes, issuer: str) -> dict[str, VerificationKey]:
     """Read a JWK set (RFC 7517 section 5) into the keys that may verify RS256 tokens of ``issuer``, by kid.
 

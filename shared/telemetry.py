@@ -37,6 +37,9 @@ SIGNING_QUEUE = Gauge("flex_signing_queue_length", "Tokens that wait for their s
 BEARER_REFUSED = Counter("flex_bearer_refused_total", "Bearer tokens refused", ["reason"])
 KEY_SET_AGE = Gauge("flex_key_set_age_seconds", "Age of the key set in use", multiprocess_mode="livemax")
 KEY_SET_FETCHES = Counter("flex_key_set_fetches_total", "Fetches of the issuer's key set", ["result"])
+KEYS_KEPT = Gauge(
+    "flex_key_set_keys_kept", "Keys held that the issuer's set no longer has", multiprocess_mode="livemax"
+)
 UNKNOWN_KIDS = Counter("flex_unknown_kid_total", "Tokens whose kid is in no key set")
 REVOCATION_STALENESS = Gauge(
     "flex_revocation_staleness_seconds", "Age of what is known about revocations", multiprocess_mode="livemax"

@@ -2,23 +2,26 @@
 
 A request only ever reads what is held: ``get`` costs a dictionary look-up and a glance at the clock. The task refreshes
 at 80 % of the set's soft age, backs off when the issuer is away and goes on with the last good set until its hard age.
+
+A long file, because all of it changes the same ring; what can be decided without I/O is in :mod:`.vanished`.
 """
 
 import asyncio
 import contextlib
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model_server.remote_keys import last_good
+from model_server.remote_keys import last_good, vanished
 from model_server.remote_keys.fetch import FetchFailed, discover, fetch_key_set, open_client
+from model_server.remote_keys.vanished import KeptKey, KeyFeed
 from shared import events
 from shared.errors import AppError
 from shared.events import Event
 from shared.key_sets import KeySetRefused, VerificationKey, parse_key_set
-from shared.telemetry import KEY_SET_AGE, KEY_SET_FETCHES
+from shared.telemetry import KEY_SET_AGE, KEY_SET_FETCHES, KEYS_KEPT
 
 if TYPE_CHECKING:
     import httpx
@@ -31,11 +34,15 @@ SAVE_AGAIN_AFTER_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """One state of the issuer's keys. ``generation`` grows with every change of the keys, not with every refresh."""
+    """One state of the issuer's keys. ``generation`` grows with every change of the keys, not with every refresh.
+
+    ``kept`` are keys that the issuer's set no longer has (:mod:`.vanished`).
+    """
 
     generation: int
     by_kid: dict[str, VerificationKey]
     confirmed_at: float
+    kept: dict[str, KeptKey] = field(default_factory=dict)
 
 
 def refresh_in_s(max_age_s: int | None, ceiling_s: int, chance: float) -> float:
@@ -60,7 +67,8 @@ class RemoteKeys:
 
     ``soft_max_age_s`` bounds how long a set is used without asking again while the issuer answers,
     ``max_stale_s`` how long while it does not. ``clock`` gives UTC seconds, ``open_client`` makes the HTTP client (it
-    is called in a thread), ``on_change`` is called after the keys have changed.
+    is called in a thread), ``on_change`` is called after the keys have changed. With a revocation ``feed``, a key that
+    vanishes from the issuer's set is kept for as long as its tokens may live; without one it goes at once.
     """
 
     def __init__(
@@ -71,6 +79,7 @@ class RemoteKeys:
         soft_max_age_s: int,
         max_stale_s: float,
         clock: Callable[[], float],
+        feed: KeyFeed | None = None,
         open_client: "Callable[[str], httpx.AsyncClient]" = open_client,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -80,6 +89,7 @@ class RemoteKeys:
         self._soft_max_age_s = soft_max_age_s
         self._max_stale_s = max_stale_s
         self._clock = clock
+        self._feed = feed
         self._open_client = open_client
         self._chance = chance
         self._ring: KeyRing | None = None
@@ -102,18 +112,34 @@ class RemoteKeys:
         """Whether a set is held that is not older than the hard age."""
         return self._ring is not None and self._clock() < self._ring.confirmed_at + self._max_stale_s
 
+    @property
+    def held(self) -> dict[str, VerificationKey]:
+        """The keys that :meth:`get` would give now, kept ones too; none beyond the hard age."""
+        ring, now = self._ring, self._clock()
+        if ring is None or not self.usable:
+            return {}
+        kept = {kid: key for kid in ring.kept if (key := self._kept(ring, kid, now)) is not None}
+        return ring.by_kid | kept
+
     def get(self, kid: str) -> VerificationKey | None:
         """Give the key of that id; None asks the task for a refetch, at most once in 30 s, and does not wait for it.
 
         Raises AppError ``keys_unavailable`` while no set is held, or only one beyond its hard age.
         """
-        ring = self._ring
-        if ring is None or self._clock() >= ring.confirmed_at + self._max_stale_s:
+        ring, now = self._ring, self._clock()
+        if ring is None or now >= ring.confirmed_at + self._max_stale_s:
             raise AppError("keys_unavailable", retry_after_s=5)
         key = ring.by_kid.get(kid)
         if key is None:
             self._want_refetch()
+            key = self._kept(ring, kid, now)
         return key
+
+    def _kept(self, ring: KeyRing, kid: str, now: float) -> VerificationKey | None:
+        one, feed = ring.kept.get(kid), self._feed
+        if one is None or feed is None or now >= one.until or not feed.is_fresh() or feed.is_revoked(kid):
+            return None
+        return one.key
 
     def load_last_good(self) -> None:
         """Take over the set on disk, if there is one of this issuer that may be trusted."""
@@ -121,11 +147,13 @@ class RemoteKeys:
             stored = last_good.load(self._file, self._issuer)
             if stored is None:
                 return
+            now = self._clock()
             by_kid = parse_key_set(stored.jwks.encode(), self._issuer)
+            kept = vanished.from_text(stored.kept_jwks, stored.kept_until, self._issuer, now)
         except (last_good.KeySetFileProblem, KeySetRefused) as problem:
             events.emit(Event.KEY_SET_REFUSED, issuer=self._issuer, source="disk", reason=problem.reason)
             return
-        self._ring = KeyRing(1, by_kid, min(stored.fetched_at, self._clock()))
+        self._ring = KeyRing(1, by_kid, min(stored.fetched_at, now), vanished.still_kept(kept, by_kid, self._feed, now))
         self._body = stored.jwks.encode()
         self._announce("disk", saved=True)
 
@@ -169,6 +197,7 @@ class RemoteKeys:
             return self._failed("failed", Event.INTERNAL_ERROR, type(problem).__name__)
         self._n_failures = 0
         KEY_SET_AGE.set(0)
+        KEYS_KEPT.set(len(self._ring.kept) if self._ring is not None else 0)
         return refresh_in_s(max_age_s, self._soft_max_age_s, self._chance())
 
     def _want_refetch(self) -> None:
@@ -183,8 +212,7 @@ class RemoteKeys:
         fetched = await fetch_key_set(client, jwks_uri, self._etag if self._ring is not None else None)
         now = self._clock()
         if fetched.body is None and self._ring is not None:
-            changed = False
-            self._ring = replace(self._ring, confirmed_at=now)
+            changed = self._adopt(self._ring.by_kid, now)
         else:
             body = fetched.body or b""
             changed = self._adopt(parse_key_set(body, self._issuer), now)
@@ -208,13 +236,21 @@ class RemoteKeys:
         """Swap the ring in one assignment; keys that stay keep their identity, by which verified tokens know them."""
         held = self._ring
         if held is not None and held.by_kid == by_kid:
-            self._ring = replace(held, confirmed_at=now)
+            self._ring = replace(held, confirmed_at=now, kept=vanished.still_kept(held.kept, by_kid, self._feed, now))
             return False
-        known = held.by_kid if held is not None else {}
-        kept = {kid: known[kid] if known.get(kid) == key else key for kid, key in by_kid.items()}
-        self._ring = KeyRing(held.generation + 1 if held is not None else 1, kept, now)
+        known = held.by_kid | {kid: one.key for kid, one in held.kept.items()} if held is not None else {}
+        same = {kid: known[kid] if known.get(kid) == key else key for kid, key in by_kid.items()}
+        kept = self._keep_vanished(held, by_kid, now) if held is not None else {}
+        self._ring = KeyRing(held.generation + 1 if held is not None else 1, same, now, kept)
         self.on_change()
         return True
+
+    def _keep_vanished(self, held: KeyRing, by_kid: dict[str, VerificationKey], now: float) -> dict[str, KeptKey]:
+        trusted = held.by_kid if self.usable else {}  # beyond its hard age nobody says that a key is still good
+        kept = vanished.keep_vanished(held.kept, trusted, by_kid, self._feed, now)
+        if new := [kid for kid in kept if kid not in held.kept]:
+            events.emit(Event.KEY_VANISHED, issuer=self._issuer, kids=new, kept_s=vanished.KEEP_S)
+        return kept
 
     def _failed(self, result: str, event: Event, reason: str) -> float:
         self._n_failures += 1
@@ -229,7 +265,9 @@ class RemoteKeys:
         return retry_in_s(self._n_failures, holds_keys=self.usable, chance=self._chance())
 
     async def _save(self, now: float) -> bool:
-        stored = last_good.StoredKeySet(self._issuer, now, self._body.decode())
+        kept = self._ring.kept if self._ring is not None else {}
+        until = {kid: one.until for kid, one in kept.items()}
+        stored = last_good.StoredKeySet(self._issuer, now, self._body.decode(), vanished.to_text(kept), until)
         try:
             await asyncio.to_thread(last_good.save, self._file, stored)
         except OSError:

@@ -15,11 +15,16 @@ from shared.key_sets import MAX_BODY_BYTES
 
 
 class StoredKeySet(msgspec.Struct, frozen=True):
-    """A JWK set as it came (``jwks``), from whom, and when it was last confirmed (UTC seconds)."""
+    """A JWK set as it came (``jwks``), from whom, and when it was last confirmed (UTC seconds).
+
+    ``kept_jwks`` holds the keys that have vanished from the issuer's set, ``kept_until`` until when each is kept.
+    """
 
     issuer: str
     fetched_at: float
     jwks: str
+    kept_jwks: str = ""
+    kept_until: dict[str, float] = {}
 
 
 class KeySetFileProblem(Exception):  # noqa: N818 - not an error of ours

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -54,9 +55,9 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def serving(settings, clock, **transport) -> AsyncIterator[Server]:
+async def serving(settings, clock, *, monotonic=time.monotonic, **transport) -> AsyncIterator[Server]:
     """Run a server for the body of an ``async with``."""
-    async with running(settings, clock=clock) as app:
+    async with running(settings, clock=clock, monotonic=monotonic) as app:
         store = connect(settings)
         wire = httpx.ASGITransport(app, raise_app_exceptions=False, **transport)
         async with httpx.AsyncClient(transport=wire, base_url="http://auth") as http:

@@ -14,6 +14,7 @@ import httpx
 import msgspec
 import pytest
 
+from model_server.app import remote_keys
 from model_server.key_proofs import verifier_id
 from model_server.remote_keys import RemoteKeys
 from shared import verifiers
@@ -150,6 +151,31 @@ async def test_a_proof_ends_with_its_key(proving, feed_site, site, active, stand
     feed_site.clock.advance(31)
     said = await until_reported(feed_site, lambda said: not said.proofs)
     assert said.kids == ("active",)
+
+
+async def test_a_kept_key_is_still_held_and_proved(feed_site, attributes, site, active, standby, clock, monkeypatch):
+    """A set that is rolled back takes away nothing that this process would verify with; a revocation does."""
+    monkeypatch.setattr(verifiers, "REPORT_EVERY_S", 0.01)
+    site.publish(active.jwk, standby.jwk)
+    settings, revocations = replace(feed_site.settings, issuer=site.url), feed_site.revocations()
+    keys = remote_keys(settings, revocations, clock=clock)
+    await feed_site.feed.heartbeat()
+    async with following(settings, attributes, active, keys, revocations, clock) as api:
+        await publish(feed_site, active=canary(active), standby=canary(standby))
+        await until_reported(feed_site, lambda said: len(said.proofs) == 2)
+        site.publish(standby.jwk)
+        clock.advance(31)
+        await feed_site.feed.heartbeat()
+        assert keys.get("unknown") is None  # the follower asks again
+        await until(lambda: keys.ring.kept)
+        said = await until_reported(feed_site, lambda said: said.seen_at > NOW + 30)
+        assert set(said.kids) == set(said.proofs) == {"active", "standby"}
+        headers = active.authorization(scope="predict:grit")
+        assert (await api.http.post(PREDICT, json=api.example(), headers=headers)).status_code == 200
+        await feed_site.revoke(signing_key_revoked("active"))
+        said = await until_reported(feed_site, lambda said: "active" not in said.kids)
+        assert (said.kids, set(said.proofs)) == (("standby",), {"standby"})
+        assert (await api.http.post(PREDICT, json=api.example(), headers=headers)).status_code == 401
 
 
 async def test_a_clean_stop_says_goodbye(feed_site, attributes, site, active, clock):
