@@ -66,6 +66,7 @@ from shared.verifiers import read_reports
 Clock = Callable[[], float]
 _FIRST_FOLLOWING_S = 1.0
 _GAUGE_EVERY_S = 1.0
+_NOTE_AT_MOST_S = 0.1
 _SIGNING = frozenset({KeyState.STANDBY, KeyState.ACTIVE})
 
 
@@ -172,7 +173,15 @@ def _revocations(settings: AuthSettings, store: Redis, feed_key: FeedKey, clock:
     life_s = LONGEST_TTL_S
     revoked = RevokedSet(life_s, LEEWAY_S)
     return Revocations(
-        feed=RevocationFeed(store, feed_key, clock=clock, max_token_life_s=life_s, leeway_s=LEEWAY_S, notify=to_events),
+        feed=RevocationFeed(
+            store,
+            feed_key,
+            clock=clock,
+            max_token_life_s=life_s,
+            leeway_s=LEEWAY_S,
+            notify=to_events,
+            remembered=revoked.revocations,
+        ),
         follower=FeedFollower(lambda: connect(settings), feed_key, revoked, clock=clock, notify=to_events),
         revoked=revoked,
         limit_s=settings.require_fresh_revocations_s,
@@ -290,8 +299,9 @@ class _Parts:
 
     async def note_use(self, client_id: str, scope: str) -> None:
         """Note that a client needed a management scope today; what can't be noted is no reason to refuse."""
-        with contextlib.suppress(AppError):
-            await UsageLedger(self.store).note_scopes(client_id, [scope], day_of(self.clock()))
+        with contextlib.suppress(AppError, TimeoutError):
+            async with asyncio.timeout(_NOTE_AT_MOST_S):
+                await UsageLedger(self.store).note_scopes(client_id, [scope], day_of(self.clock()))
 
     def for_others(self, guard: AdminGuard, otherwise: ASGIApp) -> ASGIApp:
         """Wire what verifiers of other makers are served."""

@@ -136,7 +136,7 @@ TABLE = (
         "what the store held: emptied, or an old backup put back",
         SERVED,
         ALL,
-        "until a restart of the auth server, see below",
+        "the auth servers write back what was revoked, not the clients: see below",
         ("emptied", "old"),
     ),
     State(

@@ -66,6 +66,15 @@ def revoke(kind: str, value: str) -> Revoked:
     return with_clients(work)
 
 
+def reseal() -> int:
+    """Open a new epoch of the feed with every authentic revocation that the store still holds; gives how many."""
+
+    async def work(session: Session) -> int:
+        return await session.feed.reseal()
+
+    return with_clients(work)
+
+
 def why_revoked(settings: Settings, token: AccessToken) -> Reason | None:
     """Read the whole feed and say why a verified token is revoked; None: it is not.
 

@@ -129,6 +129,19 @@ def revoke(
         )
 
 
+@app.command("reseal-feed", epilog="Example: flex token reseal-feed")
+def reseal_feed(*, as_json: Json = False) -> None:
+    """Mend the revocation feed after entries were deleted or altered in the store, or its feed key was replaced.
+
+    What is authentic stays in force, what is gone is accepted as gone: end it again, or drop the signing key.
+    """
+    n_kept = token_revocations.reseal()
+    if as_json:
+        print_json({"kept": n_kept})
+    else:
+        typer.echo(f"The feed goes on in a new epoch with {n_kept} revocations; followers read it anew within seconds.")
+
+
 def _credentials(settings: Settings, client_id: str, secret_file: Path | None) -> tuple[str, Secret]:
     held_elsewhere = os.environ.get(SECRET_VARIABLE, "")
     secret = secret_file.read_text("utf-8").strip() if secret_file is not None else held_elsewhere

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from shared.revocations.entries import Entry, Kind, TokenMarks
+from shared.revocations.entries import Entry, Kind, Revocation, TokenMarks
 
 SKEW_S = 5.0  # how far apart the clocks of one installation may be
 _BUCKET_MS = 60_000
@@ -153,6 +153,20 @@ class RevokedSet:
             {int(kind): self._watermarks(kind).copy() for kind in _WATERMARKS},
             list(self._signing_keys),
         )
+
+    def revocations(self) -> list[Revocation]:
+        """Everything in force, in a form to be written again; a token's end is rounded up to its minute."""
+        tokens = [
+            Revocation(Kind.TOKEN, key, max(end_ms - self._leeway_ms, 0))
+            for end_ms, bucket in self._buckets.items()
+            for key in bucket
+        ]
+        watermarks = [
+            Revocation(kind, key, not_before_ms)
+            for kind in _WATERMARKS
+            for key, not_before_ms in self._watermarks(kind).items()
+        ]
+        return [*tokens, *watermarks, *(Revocation(Kind.SIGNING_KEY, key, 0) for key in self._signing_keys)]
 
     def merge(self, contents: Contents) -> None:
         """Add everything of a snapshot."""

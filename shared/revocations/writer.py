@@ -53,7 +53,8 @@ class _KnownHead:
 
 class RevocationFeed:
     """Writes revocations; one a process. ``clock`` gives UTC seconds, ``max_token_life_s`` the longest life of any
-    token, ``leeway_s`` what verifiers grant beyond ``exp``.
+    token, ``leeway_s`` what verifiers grant beyond ``exp``. ``remembered`` gives what this process knows to be in
+    force: it is written again where a store has lost everything.
 
     Every operation raises AppError store_unavailable if the store does not answer (the write may then have happened,
     and doing it again does no harm), and conflict while the head in the store is not authentic (see :meth:`reseal`).
@@ -68,6 +69,7 @@ class RevocationFeed:
         max_token_life_s: float,
         leeway_s: float,
         notify: Notify = ignore,
+        remembered: Callable[[], list[Revocation]] = list,
     ) -> None:
         self._stream = Stream(store)
         self._key = feed_key
@@ -75,6 +77,7 @@ class RevocationFeed:
         self._life_ms = round(max_token_life_s * 1000)
         self._retention_ms = round(retention_s(max_token_life_s, leeway_s) * 1000)
         self._notify = notify
+        self._remembered = remembered
         self._lock = asyncio.Lock()
         self._known: _KnownHead | None = None
         self._recent = Recent()
@@ -107,16 +110,21 @@ class RevocationFeed:
         """Say that the feed is alive, unless a writer did so within the last second; whether this call was the one.
 
         Also opens the first epoch of a store that has none, trims what no live token needs, and writes again what the
-        store has lost of this process's last minute (a failover that lost writes).
+        store has lost: of this process's last minute (a failover that lost writes), and all that is remembered where
+        the store was emptied or put back.
         """
         async with self._lock:
+            before = self._known
             known = await self._read_head()
+            put_back = (
+                before is not None and before.head.epoch == known.head.epoch and known.head.last < before.head.last
+            )
             now_ms = self._now_ms()
             won = False
             if not -_SKEW_MS <= now_ms - known.head.beat_ms < BEAT_MS:
                 floor, keep_from = await upkeep.trim_point(self._stream, self._key, known.head, self._oldest_ms())
                 won = await self._beat(known, replace(known.head, floor=floor, beat_ms=now_ms), keep_from)
-            await self._restore_lost(now_ms)
+            await self._restore_lost(now_ms, put_back=put_back)
         return won
 
     async def keep_beating(self, every_s: float = 0.25) -> None:
@@ -203,7 +211,7 @@ class RevocationFeed:
         known = self._trusted(await self._stream.head())
         while known is None:
             try:
-                known = await self._open_epoch(b"", self._recent.revocations(), "no_head")
+                known = await self._open_epoch(b"", self._in_force(), "no_head")
             except HeadMoved as moved:
                 known = self._trusted(moved.raw)
         self._known = known
@@ -266,12 +274,17 @@ class RevocationFeed:
             return False
         return (entry.kind, entry.key, entry.time_ms) == (revocation.kind, revocation.key, revocation.time_ms)
 
-    async def _restore_lost(self, now_ms: int) -> None:
+    async def _restore_lost(self, now_ms: int, *, put_back: bool) -> None:
         self._recent.forget_before(now_ms)
         newest = self._recent.newest()
-        if newest is None or await self._is_there(*newest):
+        if not put_back and (newest is None or await self._is_there(*newest)):
             return
-        lost = self._recent.revocations()
+        lost = self._in_force() if put_back else self._recent.revocations()
         for start in range(0, len(lost), _BATCH):
             await self._append(lost[start : start + _BATCH])
         self._notify(Notice.WRITES_RESTORED, {"n_entries": len(lost)})
+
+    def _in_force(self) -> list[Revocation]:
+        """What is remembered, and this process's last writes, which may be newer."""
+        both = {(one.kind, one.key): one for one in [*self._remembered(), *self._recent.revocations()]}
+        return list(both.values())

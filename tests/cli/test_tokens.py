@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 
 from cli import clients
 from cli.tokens import app
+from shared.settings import Settings
+from shared.store import connect_sync
 
 ROOT = Path(__file__).parents[2]
 
@@ -198,6 +200,22 @@ def test_a_planned_rotation_of_a_secret_ends_no_token(flex, client):
     token = flex("issue", *login).stdout.strip()
     assert client("rotate-secret", client_id).exit_code == 0
     assert seen(flex, token) == (True, False, "")
+
+
+def test_a_feed_that_was_tampered_with_is_resealed(flex, client, server):
+    """What was deleted in the store is gone; what is authentic stays in force in the new epoch."""
+    _, login = client()
+    first, second = [flex("issue", *login).stdout.strip() for _ in range(2)]
+    for token in (first, second):
+        assert flex("revoke", token).exit_code == 0
+    with connect_sync(Settings.read(server)) as store:
+        (name,) = store.keys("flex:{revocations}:entries:*")
+        n_before = store.xlen(name)
+        ((last, _),) = store.xrevrange(name, count=1)
+        store.xdel(name, last)
+    assert json.loads(flex("reseal-feed", "--json").stdout)["kept"] == n_before - 1
+    assert seen(flex, first) == (True, True, "token_revoked")
+    assert "new epoch" in flex("reseal-feed").stdout
 
 
 def test_what_can_not_be_revoked_is_refused(flex, client):

@@ -70,7 +70,7 @@ class AuthWorld:
         """Kill or freeze the store, and wait until the server has noticed: at most its time-out of 2 s."""
         os.kill(self.pid, number)
         async with asyncio.timeout(10):
-            while not any(line["used_for"] == "clients" for line in event_log.named(Event.STORE_LOST)):
+            while not any(line["kind"] == "clients" for line in event_log.named(Event.STORE_LOST)):
                 await asyncio.sleep(0.01)
 
     async def settle(self) -> None:

@@ -8,10 +8,11 @@ import pytest
 
 from shared.errors import AppError
 from shared.revocations import entries
-from shared.revocations.entries import Kind, Revocation
+from shared.revocations.entries import Kind, Revocation, client_revoked, signing_key_revoked
 from shared.revocations.feed_key import FeedKey
 from shared.revocations.head import BEATS_KEY, HEAD_KEY, stream_key
 from shared.revocations.writer import RevocationFeed
+from tests.shared.revocations.conftest import held_tokens, new_set, until
 
 LIFE_S, LEEWAY_S = 3600.0, 30.0
 
@@ -166,6 +167,36 @@ async def test_a_store_that_lost_everything_gets_this_writers_last_minute_back(s
     found = await site.entries()
     assert {entry.key for entry in found} == {token.key for token in tokens}
     assert is_unbroken(found)
+
+
+@pytest.mark.parametrize("loss", ["emptied", "put back"])
+async def test_a_store_that_lost_what_is_long_known_gets_it_back_from_memory(site, loss) -> None:
+    """Written an hour ago, far beyond the writer's last minute: a set that remembers it is enough."""
+    revoked = new_set()
+    await site.feed().revoke_many([site.token(), client_revoked("gone", site.clock())])
+    await site.save()
+    await site.feed().revoke_many([site.token(), signing_key_revoked("kid-1")])
+    async with site.following(revoked):
+        await until(lambda: len(revoked) == 4)
+    feed = RevocationFeed(
+        site.client,
+        site.key,
+        clock=site.clock,
+        max_token_life_s=LIFE_S,
+        leeway_s=LEEWAY_S,
+        remembered=revoked.revocations,
+    )
+    await feed.heartbeat()
+    await (site.client.flushall() if loss == "emptied" else site.lose_writes())
+    await site.beat(feed)
+    found = await site.entries()
+    assert is_unbroken(found)
+    fresh = new_set()
+    for entry in found:
+        fresh.apply(entry)
+    assert held_tokens(fresh) == held_tokens(revoked)
+    assert fresh.signing_keys == ("kid-1",)
+    assert fresh._clients == revoked._clients
 
 
 async def test_writes_that_a_failover_lost_are_written_again(site) -> None:
