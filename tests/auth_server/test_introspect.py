@@ -131,6 +131,6 @@ async def until_beaten(server, made):
 
 async def until_inactive(server, made, token):
     """Wait until a revocation by another process has come."""
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         while await active(server, made, token):
             await asyncio.sleep(0.001)

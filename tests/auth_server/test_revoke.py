@@ -102,7 +102,7 @@ async def test_clients_authenticate_as_at_the_token_endpoint(server, clock):
         assert_refused(await server.http.post(path, data={"token": token} | own, headers=both), 400, "invalid_request")
         assert (await server.http.post(path, data={"token": token} | own)).status_code == 200
     await server.clients.disable(made.client.client_id, clock())
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(5):
         while (await send(server, made, token)).status_code != 401:
             await asyncio.sleep(0.001)
 
@@ -160,7 +160,7 @@ async def test_every_worker_knows_what_one_was_told(settings, clock):
         token = await issued(first, made)
         assert await active(second, made, token)
         assert (await send(first, made, token)).status_code == 200
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             while await active(second, made, token):
                 await asyncio.sleep(0.001)
 
