@@ -144,8 +144,9 @@ class HttpEdge:
     """ASGI layer around everything.
 
     ``router`` gets what ``hot`` does not name. ``challenge`` goes into every ``WWW-Authenticate: Bearer`` (RFC 9728
-    ``resource_metadata`` for a model server). Endpoints may leave two things in the scope: ``flex.headers`` go into the
-    answer, whatever it is; ``flex.meter`` is called with its status and seconds (a status of 0: there was none).
+    ``resource_metadata`` for a model server). Endpoints may leave two things in the scope: ``flex.lines``, header lines
+    as they are sent, go into the answer, whatever it is; ``flex.meter`` is called with its status and seconds (a status of
+    0: there was none).
     """
 
     def __init__(
@@ -173,7 +174,7 @@ class HttpEdge:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 further = (NOSNIFF, (b"x-request-id", request_id.encode()))
-                message["headers"] = [*message["headers"], *scope.get("flex.headers", ()), *further]
+                message["headers"] = [*message["headers"], *_pairs(scope.get("flex.lines", b"")), *further]
             await send(message)
 
         hot = self._hot.get((scope["method"], scope["path"]))
@@ -218,10 +219,10 @@ class HttpEdge:
                 return None
             status, answer = error.status, problem_body(error, request_id)
             headers = [JSON, NO_STORE, *error_headers(error, self._challenge)]
-        headers += scope.get("flex.headers", ())
         headers.append(NOSNIFF)
         self._note(scope, hot.label, status, time.perf_counter() - started, request_id)
-        return status, headers, b"x-request-id: %b\r\n" % request_id.encode(), answer
+        further = b"%bx-request-id: %b\r\n" % (scope.get("flex.lines", b""), request_id.encode())
+        return status, headers, further, answer
 
     async def _refuse(self, error: AppError, request_id: str, send: Send) -> None:
         headers = list(error_headers(error, self._challenge))
@@ -238,9 +239,14 @@ class HttpEdge:
                 method=scope["method"],
                 route=label,
                 status=status,
-                seconds=round(seconds, 6),
+                seconds=int(seconds * 1e6) / 1e6,  # round() takes four times as long
                 client_id=scope.get("flex.client_id"),
             )
+
+
+def _pairs(lines: bytes) -> Headers:
+    pairs = (line.partition(b": ") for line in lines.split(b"\r\n")[:-1])
+    return [(name, value) for name, _, value in pairs]
 
 
 def _raise_held(scope: Scope) -> None:

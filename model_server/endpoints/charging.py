@@ -82,7 +82,7 @@ class Till:
 
     def _admitted(self, scope: Scope, shown: KeySet, answer: Admission | Refusal) -> Admission:
         """Leave the headers for the edge; raise for a refusal."""
-        scope["flex.headers"] = self._headers.of(shown, self._clock())
+        scope["flex.lines"] = self._headers.lines(shown, self._clock())
         if isinstance(answer, Refusal):
             raise refused(answer)
         return answer

@@ -14,7 +14,6 @@ from shared.errors import AppError
 from shared.rate_limit.lease import KeySet, Refusal
 from shared.secret import Secret
 
-Headers = list[tuple[bytes, bytes]]
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 REDUCED_CAPACITY = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
 _PARTITION_BYTES = 12
@@ -29,21 +28,22 @@ class RateLimitHeaders:
     def __init__(self, partition_key: Secret | None = None) -> None:
         self._partition_key = partition_key
 
-    def of(self, key_set: KeySet, now: float) -> Headers:
-        """Headers of an answer to a limited call; ``now`` is the limiter's monotonic clock. Empty without limits."""
-        parts = key_set.header_parts
-        if parts is None:
-            parts = key_set.header_parts = self._parts(key_set)
-        if not parts[0]:
-            return []
+    def lines(self, key_set: KeySet, now: float) -> bytes:
+        """Header lines, as they are sent, of an answer to a limited call; ``now`` is the limiter's monotonic clock.
+
+        Empty without limits. One piece for both headers: they are different for every answer.
+        """
+        template = key_set.header_lines
+        if template is None:
+            template = key_set.header_lines = self._template(key_set)
         values: list[int] = []
         for lease in key_set.leases:
             wait_s = lease.next_unit_at - now
             values.append(lease.room + lease.units)
             values.append(1 if wait_s <= 1 else ceil(wait_s))
-        return [(b"ratelimit-policy", parts[0]), (b"ratelimit", parts[1] % tuple(values))]
+        return template % tuple(values)
 
-    def _parts(self, key_set: KeySet) -> tuple[bytes, bytes]:
+    def _template(self, key_set: KeySet) -> bytes:
         policies, states = [], []
         for key in key_set.keys:
             partition = b""
@@ -54,7 +54,9 @@ class RateLimitHeaders:
             name = key.policy.encode("ascii")
             policies.append(b'"%s";q=%d;w=%d%s' % (name, key.limit.count, key.limit.window_s, partition))
             states.append(b'"%s";r=%%d;t=%%d%s' % (name, partition))
-        return b", ".join(policies), b", ".join(states)
+        if not policies:
+            return b""
+        return b"ratelimit-policy: %b\r\nratelimit: %b\r\n" % (b", ".join(policies), b", ".join(states))
 
 
 def retry_after_s(refusal: Refusal) -> int:

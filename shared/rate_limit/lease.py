@@ -150,14 +150,14 @@ class KeySet:
     Made by ``Limiter.key_set``. ``admission`` and ``degraded`` are its two answers when there is room.
     """
 
-    __slots__ = ("admission", "degraded", "header_parts", "keys", "leases")
+    __slots__ = ("admission", "degraded", "header_lines", "keys", "leases")
 
     def __init__(self, keys: Iterable[LimitKey]) -> None:
         self.keys = tuple(keys)
         self.leases: tuple[Lease, ...] = ()
         self.admission = Admission(self, degraded=False)
         self.degraded = Admission(self, degraded=True)
-        self.header_parts: tuple[bytes, bytes] | None = None
+        self.header_lines: bytes | None = None
 
     def policy_of(self, lease: Lease) -> str:
         """Name the policy as this set calls it: sets may share a lease under different names."""
