@@ -145,8 +145,8 @@ class HttpEdge:
 
     ``router`` gets what ``hot`` does not name. ``challenge`` goes into every ``WWW-Authenticate: Bearer`` (RFC 9728
     ``resource_metadata`` for a model server). Endpoints may leave two things in the scope: ``flex.lines``, header lines
-    as they are sent, go into the answer, whatever it is; ``flex.meter`` is called with its status and seconds (a status of
-    0: there was none).
+    as they are sent, go into the answer, whatever it is; ``flex.meter`` is called with its status (0: there was none)
+    and seconds.
     """
 
     def __init__(

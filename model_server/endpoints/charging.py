@@ -34,6 +34,9 @@ class Till:
         Raises AppError ``too_many_requests`` or ``overloaded``.
         """
         answer = self._limiter.admit(key_set)
+        if answer is key_set.admission:
+            scope["flex.lines"] = self._headers.lines(key_set, self._limiter.now)
+            return True
         if answer is None:
             return False
         if self._admitted(scope, key_set, answer).degraded:  # what is answered at once never runs beside others

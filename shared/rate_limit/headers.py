@@ -36,11 +36,14 @@ class RateLimitHeaders:
         template = key_set.header_lines
         if template is None:
             template = key_set.header_lines = self._template(key_set)
-        values: list[int] = []
-        for lease in key_set.leases:
+        leases = key_set.leases
+        if len(leases) == 1:  # one limit is the usual, and this is asked for every answer
+            (lease,) = leases
             wait_s = lease.next_unit_at - now
-            values.append(lease.room + lease.units)
-            values.append(1 if wait_s <= 1 else ceil(wait_s))
+            return template % (lease.room + lease.units, 1 if wait_s <= 1 else ceil(wait_s))
+        values: list[int] = []
+        for lease in leases:
+            values += (lease.room + lease.units, max(ceil(lease.next_unit_at - now), 1))
         return template % tuple(values)
 
     def _template(self, key_set: KeySet) -> bytes:

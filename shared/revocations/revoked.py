@@ -63,6 +63,7 @@ class RevokedSet:
         "_grants",
         "_leeway_ms",
         "_next_sweep_ms",
+        "_only_tokens",
         "_retention_ms",
         "_signing_keys",
         "_subjects",
@@ -79,12 +80,15 @@ class RevokedSet:
         self._grants: dict[bytes, int] = {}
         self._api_keys: dict[bytes, int] = {}
         self._signing_keys: dict[bytes, None] = {}
+        self._only_tokens = True  # until anything else was revoked; then for ever False: it saves look-ups, no more
         self._next_sweep_ms = 0
 
     def is_revoked(self, token: TokenMarks) -> Reason | None:  # noqa: PLR0911 - one line a reason
         """Say why a token is refused, or None. No I/O, no clock: 0.3 to 0.9 µs."""
         if token.token in self._tokens:
             return Reason.TOKEN
+        if self._only_tokens:
+            return None
         if token.signing_key in self._signing_keys:
             return Reason.SIGNING_KEY
         issued_ms = token.issued_ms
@@ -103,6 +107,7 @@ class RevokedSet:
         if entry.kind == _TOKEN:
             self._hold(entry.key, ((entry.time_ms + self._leeway_ms) // _BUCKET_MS + 1) * _BUCKET_MS)
             return False
+        self._only_tokens = False
         if entry.kind == Kind.SIGNING_KEY:
             new = entry.key not in self._signing_keys
             self._signing_keys[entry.key] = None
@@ -170,6 +175,7 @@ class RevokedSet:
 
     def merge(self, contents: Contents) -> None:
         """Add everything of a snapshot."""
+        self._only_tokens = False
         for end_ms, keys in contents.tokens.items():
             for start in range(0, len(keys), _TOKEN_KEY_BYTES):
                 self._hold(keys[start : start + _TOKEN_KEY_BYTES], end_ms)
