@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Scope
 
+from model_server import heap
 from model_server.attribute import Attribute, open_all
 from model_server.bearer import Bearer
 from model_server.charges import Charges
@@ -44,6 +45,7 @@ FIRST_WAIT_S = 3.0  # a little more than one fetch of the keys may take
 def create_app() -> ASGIApp:
     """Build the model server from the environment, with the keys of ``FLEX_ISSUER`` and the bundles of the folder."""
     events.configure(server="model")
+    heap.keep_small()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     settings = ModelSettings.read()
     revocations = _revocations(settings)

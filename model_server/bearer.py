@@ -23,7 +23,7 @@ from shared.revocations.entries import TokenMarks, marks
 from shared.scopes import ADMIN
 from shared.telemetry import BEARER_REFUSED, UNKNOWN_KIDS
 
-MEMO_SIZE = 3_000
+MEMO_SIZE = 2_000
 # How long a network with too many bad tokens waits for each further answer: it may still ask, but no longer at full
 # speed, and whoever has a good token is not kept waiting by it.
 FLOOD_PAUSE_S = 0.1
@@ -91,7 +91,7 @@ class _Permissions:
 
 
 class _Memo:
-    """Callers by token digest: at most MEMO_SIZE of about 0.8 KiB, in two halves of which the older goes when the newer
+    """Callers by token digest: at most MEMO_SIZE of about 1.1 KiB, in two halves of which the older goes when the newer
     is full.
 
     Emptied when the keys change. Only verified tokens get in, so a flood of bad ones can't push good ones out, and no
