@@ -1,7 +1,8 @@
 """How the C library's heap behaves in a serving process: what a large batch took goes back when it is answered.
 
-Without this the first freed block of a megabyte moves glibc's own thresholds (mallopt(3)), and from then on such blocks
-stay in the heap: 1 to 2 MiB a worker here. One arena: LightGBM runs one thread a call, and Python has its own allocator.
+Without this the first freed block of a megabyte moves glibc's own thresholds (mallopt(3)), and from then on such
+blocks stay in the heap: about 1 MiB a worker here. One arena: LightGBM runs one thread a call, and Python has its own
+allocator.
 """
 
 import ctypes
