@@ -18,6 +18,7 @@ from auth_server.keyring.ring import KeyState
 from auth_server.keyring.status import (
     ChangeReport,
     KeyStatus,
+    RingStatus,
     VerifierStatus,
     change_report,
     ring_status,
@@ -30,17 +31,11 @@ SCOPE = "keys:manage"
 _Kid = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 
-class KeyList(msgspec.Struct, frozen=True):
+class KeyList(RingStatus, frozen=True, kw_only=True):
     """All keys (``items`` and ``keys`` are the same list) with the verifiers, as ``flex keys status --json``."""
 
     items: tuple[KeyStatus, ...]
     next: None
-    generation: int
-    jwks_max_age_s: float
-    advice: str
-    keys: tuple[KeyStatus, ...]
-    verifiers_known: bool
-    verifiers: tuple[VerifierStatus, ...]
 
 
 class VerifierList(msgspec.Struct, frozen=True):
@@ -103,16 +98,7 @@ class AdminKeys:
         reports = await self.read_reports()
         ring, _ = await asyncio.to_thread(self.changes.folder.read)
         seen = ring_status(ring, reports, request.now, self.changes.policy)
-        return KeyList(
-            items=seen.keys,
-            next=None,
-            generation=seen.generation,
-            jwks_max_age_s=seen.jwks_max_age_s,
-            advice=seen.advice,
-            keys=seen.keys,
-            verifiers_known=seen.verifiers_known,
-            verifiers=seen.verifiers,
-        )
+        return KeyList(**msgspec.structs.asdict(seen), items=seen.keys, next=None)
 
     async def list_verifiers(self, request: AdminRequest) -> VerifierList:
         """Show every verifier, what it holds and since when.

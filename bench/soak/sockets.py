@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-LOOPBACK_HEX = "0100007F"
 _INODE_COLUMN = 9
 
 

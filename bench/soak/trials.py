@@ -21,7 +21,6 @@ SLOW_EVERY_S = 0.05
 FAST_FOR_S = 1.5
 GIVE_UP_AFTER_S = 120.0
 GRAVES = 400
-_SETTLE_S = 0.05
 Revoke = Callable[[], Awaitable[float]]
 """Revokes, and gives when that was acknowledged on the timeline's clock."""
 

@@ -21,6 +21,7 @@ from shared.errors import AppError
 from shared.revocations import upkeep
 from shared.revocations.ending import end_if_cancelled
 from shared.revocations.entries import (
+    EPOCH_BYTES,
     Kind,
     NotAuthentic,
     Revocation,
@@ -237,7 +238,7 @@ class RevocationFeed:
     async def _open_epoch(self, expected: bytes, revocations: Sequence[Revocation], reason: str) -> _KnownHead:
         """Fill a stream of its own first, then switch to it in one step. Raises HeadMoved if another was first."""
         now_ms = self._now_ms()
-        entries, head = self._chain(Head(os.urandom(16), beat_ms=now_ms), revocations, now_ms)
+        entries, head = self._chain(Head(os.urandom(EPOCH_BYTES), beat_ms=now_ms), revocations, now_ms)
         ids = await self._stream.write_aside(head.epoch, entries)
         new = _KnownHead(head.encode(self._key), head)
         try:

@@ -1,7 +1,6 @@
 """Each state of the fault table, brought about around a running auth server with a real store and real keys."""
 
 import asyncio
-import contextlib
 import errno
 import os
 import signal
@@ -13,33 +12,31 @@ from cli.fault_table import AtAuth, Cell
 from shared.embedded_store import EmbeddedStore
 from shared.events import Event
 from shared.secret import Secret
-from shared.store import connect
 from tests.auth_server.serving import Server, basic, serving
 from tests.conftest import Clock, EventLog
+from tests.faults.world import World
 
 REVOCATIONS = "/admin/v1/revocations"
 STATUSES = {200: Cell.YES, 503: Cell.LATER}
 
 
-class AuthWorld:
+class AuthWorld(World):
     """One auth server, a client that it knows, and an operator with a token."""
 
     def __init__(self, folder: Path, store: EmbeddedStore, clock: Clock, patch) -> None:
-        self.store, self.clock, self.monotonic, self.patch = store, clock, Clock(1000.0), patch
+        self.monotonic = Clock(1000.0)
         self.settings = AuthSettings(
             var_dir=folder / "var",
             keys_dir=folder / "keys",
             redis_url=Secret(f"unix://{store.socket_path}"),
             access_token_ttl_s=3600,
         )
-        self.writer = connect(self.settings)
-        self.pid = 0
+        super().__init__(store, clock, patch, self.settings)
         self.server: Server
-        self.running = contextlib.AsyncExitStack()
 
     async def start(self) -> None:
         """It runs; client and operator have tokens."""
-        self.pid = (await self.writer.info("server"))["process_id"]
+        await self.find_store()
         await self.serve()
         self.made = await self.server.register()
         operator = await self.server.register("tokens:revoke")
@@ -50,17 +47,6 @@ class AuthWorld:
         self.server = await self.running.enter_async_context(
             serving(self.settings, self.clock, monotonic=self.monotonic)
         )
-
-    async def stop(self) -> None:
-        await self.running.aclose()
-        self.running = contextlib.AsyncExitStack()
-
-    async def end(self) -> None:
-        """Stop it, the frozen store awake again."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGCONT)
-        await self.stop()
-        await self.writer.aclose()
 
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)

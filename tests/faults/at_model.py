@@ -1,7 +1,6 @@
 """Each state of the fault table, brought about around a running model server with a real store and issuer."""
 
 import asyncio
-import contextlib
 import errno
 import os
 import secrets
@@ -22,7 +21,7 @@ from shared.revocations.feed_key import load_or_create_feed_key
 from shared.revocations.notices import State as FeedState
 from shared.revocations.writer import RevocationFeed
 from shared.secret import Secret
-from shared.store import connect
+from tests.faults.world import World
 from tests.model_server.feed_site import until
 from tests.model_server.issuer_site import JWKS, METADATA, IssuerSite, drip, flood, hang, hang_up, plain, redirect
 from tests.model_server.serving import PREDICT, lifespan
@@ -33,23 +32,20 @@ REVOKED = "0197f000000070008000000000000001"
 DAY_S = 86_400
 
 
-class ModelWorld:
+class ModelWorld(World):
     """One model server and all that it may lose. It holds the issuer's active key, and knows of one revoked token."""
 
     def __init__(self, folder: Path, attributes, store: EmbeddedStore, site: IssuerSite, clock, keys, patch) -> None:
-        self.store, self.site, self.clock, self.patch = store, site, clock, patch
-        self.attributes = attributes
+        self.site, self.attributes = site, attributes
         site.url = site.url.replace("127.0.0.1", "localhost")  # a name that can fail to resolve
         url = Secret(f"unix://{store.socket_path}")
         self.settings = ModelSettings(var_dir=folder / "var", resource=AUDIENCE, issuer=site.url, redis_url=url)
         self.active, self.standby = (Issuer(key, kid, site.url) for key, kid in zip(keys, ("one", "two"), strict=True))
-        self.writer = connect(self.settings)
-        self.pid = 0
-        self.running = contextlib.AsyncExitStack()
+        super().__init__(store, clock, patch, self.settings)
 
     async def start(self) -> None:
         """Everything runs, and what a restart needs is on disk."""
-        self.pid = (await self.writer.info("server"))["process_id"]
+        await self.find_store()
         key = load_or_create_feed_key(self.settings.feed_key_file)
         self.feed = RevocationFeed(self.writer, key, clock=self.clock, max_token_life_s=3600, leeway_s=30)
         await self.feed.revoke(token_revoked(REVOKED, self.clock.now + 3600))
@@ -73,17 +69,6 @@ class ModelWorld:
         """Start it where it will know nothing, so that it need not wait long."""
         self.patch.setattr("model_server.app.FIRST_WAIT_S", 0.2)
         await self.serve()
-
-    async def stop(self) -> None:
-        await self.running.aclose()
-        self.running = contextlib.AsyncExitStack()
-
-    async def end(self) -> None:
-        """Stop it, the frozen store awake again."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGCONT)
-        await self.stop()
-        await self.writer.aclose()
 
     async def beat(self) -> None:
         """What a living auth server does each second."""
